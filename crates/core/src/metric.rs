@@ -1,0 +1,165 @@
+//! Every metric, named once: what it counts, its labels, and the handles that the hot path holds by value.
+
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+
+use crate::ModelName;
+
+/// What a metric is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Type {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts observations by size.
+    Histogram,
+}
+
+/// One metric's entry in `docs/metrics.md` and in the exporter's help.
+#[derive(Debug)]
+pub struct Metric {
+    /// `sluicegate_<thing>_<unit>`, `_total` for counters.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Type,
+    /// Its labels.
+    pub labels: &'static [&'static str],
+    /// A sentence for people.
+    pub help: &'static str,
+}
+
+macro_rules! metrics_table {
+    ($($id:ident $name:literal $kind:ident [$($label:literal),*] $help:literal),* $(,)?) => {
+        $(#[doc = $help] pub const $id: &str = $name;)*
+
+        /// Every metric there is.
+        pub const ALL: &[Metric] = &[$(Metric {
+            name: $name, kind: Type::$kind, labels: &[$($label),*], help: $help,
+        }),*];
+    };
+}
+
+metrics_table! {
+    REQUESTS "sluicegate_requests_total" Counter ["model", "version", "code"]
+        "Requests answered, by the error code or `ok`.",
+    REQUEST_SECONDS "sluicegate_request_seconds" Histogram ["model", "version"]
+        "Time from the decoded head of a request to its encoded answer, in seconds.",
+    STAGE_SECONDS "sluicegate_stage_seconds" Histogram ["model", "version", "stage"]
+        "Time that a request spent in a stage (decode, queue, compute, encode), in seconds.",
+    UNROUTED "sluicegate_unrouted_total" Counter ["code"]
+        "Requests refused before a version was found for them.",
+    IN_FLIGHT "sluicegate_in_flight_requests" Gauge []
+        "Requests between their arrival and their answer.",
+    BATCH_ROWS "sluicegate_batch_rows" Histogram ["model", "version"]
+        "Rows in each engine run.",
+    QUEUE_ROWS "sluicegate_queue_rows" Gauge ["model", "version"]
+        "Rows that wait for an instance.",
+    ABANDONED "sluicegate_abandoned_total" Counter ["model", "version"]
+        "Requests dropped before their run because the caller had left.",
+    LOADS "sluicegate_loads_total" Counter ["model", "outcome"]
+        "Versions that were loaded (live) or could not be (failed).",
+    LOAD_SECONDS "sluicegate_load_seconds" Histogram ["model"]
+        "Time from a version's discovery to its being live, in seconds.",
+    SWAPS "sluicegate_swaps_total" Counter ["model"]
+        "Times that the default version of a model changed while it served.",
+    FREED "sluicegate_versions_freed_total" Counter ["model"]
+        "Versions whose last request ended and whose memory was given back.",
+    LIVE "sluicegate_live_version" Gauge ["model", "version", "digest", "engine"]
+        "1 for every version that serves; the engine label says what really runs it.",
+    ENGINE_FALLBACK "sluicegate_engine_fallback" Gauge ["model", "version"]
+        "1 where a version runs on another engine than the preferred one.",
+    REGISTRY_SCANS "sluicegate_registry_scans_total" Counter ["outcome"]
+        "Looks at the registry, by outcome (ok, failed).",
+    CONFIG_RELOADS "sluicegate_config_reloads_total" Counter ["outcome"]
+        "Changed configuration files, by outcome (applied, refused).",
+    READY "sluicegate_ready" Gauge []
+        "1 while the gateway takes new requests.",
+    BUILD "sluicegate_build_info" Gauge ["version", "commit", "rustc"]
+        "1, with what was built.",
+    PROCESS_MEMORY "sluicegate_process_resident_bytes" Gauge []
+        "Resident memory of the process.",
+    PROCESS_CPU "sluicegate_process_cpu_seconds_total" Counter []
+        "Processor time that the process has used.",
+    PROCESS_FDS "sluicegate_process_open_fds" Gauge []
+        "File descriptors that the process has open.",
+    PROCESS_THREADS "sluicegate_process_threads" Gauge []
+        "Threads of the process.",
+    PROCESS_START "sluicegate_process_start_time_seconds" Gauge []
+        "When the process started, in seconds since 1970.",
+}
+
+/// Upper bounds of the time histograms, in seconds: 10 microseconds to 10 seconds.
+pub const SECONDS: &[f64] = &[
+    10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3, 1.0, 2.5, 5.0,
+    10.0,
+];
+
+/// Upper bounds of the histograms of rows.
+pub const ROWS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+
+/// The handles of one version, looked up once when it is made live.
+pub struct VersionMeter {
+    labels: [(&'static str, String); 2],
+    /// [`REQUESTS`] with the code `ok`.
+    pub ok: Counter,
+    /// [`REQUEST_SECONDS`].
+    pub seconds: Histogram,
+    /// [`STAGE_SECONDS`] of `decode`.
+    pub decode: Histogram,
+    /// [`STAGE_SECONDS`] of `queue`.
+    pub queue: Histogram,
+    /// [`STAGE_SECONDS`] of `compute`.
+    pub compute: Histogram,
+    /// [`STAGE_SECONDS`] of `encode`.
+    pub encode: Histogram,
+    /// [`BATCH_ROWS`].
+    pub batch_rows: Histogram,
+    /// [`QUEUE_ROWS`].
+    pub queue_rows: Gauge,
+    /// [`ABANDONED`].
+    pub abandoned: Counter,
+}
+
+impl VersionMeter {
+    /// Looks the handles up.
+    pub fn new(model: &ModelName, version: u64) -> Self {
+        let labels = [("model", model.to_string()), ("version", version.to_string())];
+        let stage = |stage: &'static str| {
+            let [model, version] = labels.clone();
+            histogram!(STAGE_SECONDS, &[model, version, ("stage", stage.to_owned())])
+        };
+        let [model_label, version_label] = labels.clone();
+        Self {
+            ok: counter!(REQUESTS, &[model_label, version_label, ("code", "ok".to_owned())]),
+            seconds: histogram!(REQUEST_SECONDS, &labels),
+            decode: stage("decode"),
+            queue: stage("queue"),
+            compute: stage("compute"),
+            encode: stage("encode"),
+            batch_rows: histogram!(BATCH_ROWS, &labels),
+            queue_rows: gauge!(QUEUE_ROWS, &labels),
+            abandoned: counter!(ABANDONED, &labels),
+            labels,
+        }
+    }
+
+    /// Counts a request that failed. Errors are rare enough to look their handle up.
+    pub fn failed(&self, code: crate::Code) {
+        let [model, version] = self.labels.clone();
+        counter!(REQUESTS, &[model, version, ("code", code.name().to_owned())]).increment(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_is_named_as_the_conventions_ask() {
+        for metric in ALL {
+            assert!(metric.name.starts_with("sluicegate_"), "{}", metric.name);
+            assert_eq!(metric.name.ends_with("_total"), metric.kind == Type::Counter, "{}", metric.name);
+            assert!(metric.help.ends_with('.'), "{}", metric.name);
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! How a version is to be opened: engine, device, instances, threads.
+
+use std::num::NonZeroUsize;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Device;
+
+/// Which engine loads a model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineChoice {
+    /// ONNX Runtime where its library is found, else tract; the other one where the first cannot load the model.
+    #[default]
+    Auto,
+    /// ONNX Runtime or an error.
+    OnnxRuntime,
+    /// tract or an error.
+    Tract,
+}
+
+/// How a version is to be opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Which engine.
+    pub engine: EngineChoice,
+    /// Which device.
+    pub device: Device,
+    /// How many instances, each of which runs one batch at a time.
+    pub instances: NonZeroUsize,
+    /// Threads that one instance may use within a run.
+    pub threads: NonZeroUsize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { engine: EngineChoice::Auto, device: Device::Auto, instances: NonZeroUsize::MIN, threads: NonZeroUsize::MIN }
+    }
+}

@@ -1,0 +1,1 @@
+//! tract: ONNX in pure Rust, where the ONNX Runtime library is not found.
