@@ -42,10 +42,8 @@ class Sample:
 def to_onnx(estimator, name, inputs, outputs, zipmap=False):
     """`estimator` as ONNX. `outputs` gives each output's name and what follows the batch in its shape."""
     options = {id(estimator): {"zipmap": zipmap}} if sklearn.base.is_classifier(estimator) else None
-    graph = skl2onnx.to_onnx(
-        estimator, initial_types=inputs, options=options, target_opset=OPSETS, name=name
-    )
-    graph.opset_import.sort(key=lambda opset: opset.domain)  # skl2onnx writes them in any order
+    graph = skl2onnx.to_onnx(estimator, initial_types=inputs, options=options, target_opset=OPSETS, name=name)
+    _order_opsets(graph)
     _rename_outputs(graph.graph, list(outputs))
     _name_dimensions(graph.graph, outputs)
     onnx.checker.check_model(graph, full_check=True)
@@ -62,24 +60,25 @@ def without_scaler(pipeline):
 
 
 def with_both_scores(graph):
-    """The trees of a binary classifier with a score for each class, as the ONNX text has it and tract needs it.
+    """The trees of a binary classifier, written so that every engine reads them alike.
 
-    skl2onnx writes the score s of the second class alone; with -s for the first, the logistic function gives both
-    probabilities, and ONNX Runtime answers the same.
+    skl2onnx writes only the second class's score, and a start value beside the trees. Engines differ on both. So each
+    leaf gets a score for each class, -s and s, of which the logistic function makes the two probabilities, and the
+    start value goes into the leaves of the first tree, one of which every row meets.
     """
     trees = next(node for node in graph.graph.node if node.op_type == "TreeEnsembleClassifier")
     attributes = {a.name: onnx.helper.get_attribute_value(a) for a in trees.attribute}
-    (base,) = attributes["base_values"]
-    leaves = len(attributes["class_weights"])
-    doubled = {
-        "base_values": [-base, base],
-        "class_ids": [0, 1] * leaves,
-        "class_nodeids": [node for node in attributes["class_nodeids"] for _ in range(2)],
-        "class_treeids": [tree for tree in attributes["class_treeids"] for _ in range(2)],
-        "class_weights": [sign * weight for weight in attributes["class_weights"] for sign in (-1, 1)],
+    (start,) = attributes.pop("base_values")
+    leaves = zip(*(attributes[f"class_{of}"] for of in ("treeids", "nodeids", "weights")), strict=True)
+    scores = [(tree, node, weight + start if tree == 0 else weight) for tree, node, weight in leaves]
+    attributes |= {
+        "class_ids": [0, 1] * len(scores),
+        "class_treeids": [tree for tree, _, _ in scores for _ in range(2)],
+        "class_nodeids": [node for _, node, _ in scores for _ in range(2)],
+        "class_weights": [sign * score for _, _, score in scores for sign in (-1, 1)],
     }
     del trees.attribute[:]
-    trees.attribute.extend(onnx.helper.make_attribute(k, v) for k, v in (attributes | doubled).items())
+    trees.attribute.extend(onnx.helper.make_attribute(name, value) for name, value in attributes.items())
     return graph
 
 
@@ -89,7 +88,7 @@ def check(graph, feeds, expected):
     names = [output.name for output in session.get_outputs()]
     if names != list(expected):
         raise SystemExit(f"{graph.graph.name}: the outputs are {names}, not {list(expected)}")
-    for name, got in zip(names, session.run(names, feeds)):
+    for name, got in zip(names, session.run(names, feeds), strict=True):
         if isinstance(got, list):  # ZipMap: one map a row
             got = np.array([list(row.values()) for row in got])
         want = np.asarray(expected[name])
@@ -115,7 +114,7 @@ class Plain(yaml.SafeDumper):
 
 
 def write(root, sample, git_commit, trained_at):
-    """Writes the two files of one version; returns its line of the figures."""
+    """Writes the two files of one version; returns its figures."""
     data = sample.graph.SerializeToString(deterministic=True)
     lineage = {
         "git_commit": git_commit,
@@ -140,12 +139,23 @@ def write(root, sample, git_commit, trained_at):
     return _figures(sample, card, len(data))
 
 
+def holdout_figures(path, content, data):
+    return f"### {path}\n\n{content}; {len(data):,} bytes, `{digest(data)}`\n"
+
+
 def write_figures(readme, blocks):
     """Replaces what stands between the two markers in README.md."""
     start, end = "<!-- figures: written by train.py -->\n", "<!-- end of figures -->"
     before, rest = readme.read_text().split(start)
     _, after = rest.split(end)
     readme.write_text(before + start + "\n" + "\n".join(blocks) + "\n" + end + after)
+
+
+def _order_opsets(graph):
+    """skl2onnx writes the operator sets in any order, and some of them twice."""
+    versions = sorted({(opset.domain, opset.version) for opset in graph.opset_import})
+    del graph.opset_import[:]
+    graph.opset_import.extend(onnx.helper.make_opsetid(*version) for version in versions)
 
 
 def _rename_outputs(graph, names):
@@ -177,6 +187,7 @@ def _same(got, want):
 
 def _figures(sample, card, size):
     operators = Counter(node.op_type for node in sample.graph.graph.node)
+    dataset = sample.dataset
     return "\n".join(
         [
             f"### {sample.folder}",
@@ -186,7 +197,7 @@ def _figures(sample, card, size):
             f"| made | {sample.description} |",
             f"| data | {sample.source} |",
             f"| licence of the data | {sample.licence} |",
-            f"| trained on | `{sample.dataset['name']}`, {sample.dataset['rows']:,} rows, `{sample.dataset['digest']}` |",
+            f"| trained on | `{dataset['name']}`, {dataset['rows']:,} rows, `{dataset['digest']}` |",
             f"| held out | {', '.join(f'{k} {v}' for k, v in card['lineage']['metrics'].items())} |",
             f"| inputs | {_ports(sample.graph.graph.input)} |",
             f"| outputs | {_ports(sample.graph.graph.output)} |",

@@ -1,11 +1,13 @@
 """Trains and exports every sample model in this folder: `python models/train.py`.
 
-One function a model. Seeds are fixed, so the same arguments give the same files. README.md says what the models are for.
+One function a model. Seeds are fixed, so the same arguments give the same files.
+README.md says what the models are for.
 """
 
 import argparse
 import subprocess
-from datetime import datetime, timezone
+import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +24,17 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-import generator
-from export import (
+sys.dont_write_bytecode = True  # a __pycache__ in this folder would look like a model
+
+import generator  # noqa: E402
+from export import (  # noqa: E402
     BATCH,
     OPSETS,
     Sample,
     check,
     csv_bytes,
     digest,
+    holdout_figures,
     to_onnx,
     with_both_scores,
     without_scaler,
@@ -46,16 +51,15 @@ CLASSIFIER = {"label": [], "probabilities": [2]}
 def main():
     args = arguments()
     samples = [*fraud(), breast_cancer(), digits(), penguins(), diabetes()]  # all are checked before one is written
-    blocks = [write(ROOT, sample, args.git_commit, args.trained_at) for sample in samples]
-    HOLDOUT.parent.mkdir(exist_ok=True)
-    HOLDOUT.write_bytes(csv_bytes(payments_frame(*fraud_holdout())))
-    write_figures(ROOT / "README.md", blocks)
+    figures = [write(ROOT, sample, args.git_commit, args.trained_at) for sample in samples]
+    figures.append(write_holdout())
+    write_figures(ROOT / "README.md", figures)
     for sample in samples:
         print(sample.folder, ", ".join(f"{name} {value:.4f}" for name, value in sample.metrics.items()))
 
 
 def arguments():
-    now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--git-commit", default=head(), help="default: HEAD, or none where there is no commit yet")
     parser.add_argument("--trained-at", default=now, help="RFC 3339, default: now")
@@ -113,6 +117,15 @@ def fraud_holdout():
     return generator.payments(2_000, SEED + 3)
 
 
+def write_holdout():
+    frame = payments_frame(*fraud_holdout())
+    data = csv_bytes(frame)
+    HOLDOUT.parent.mkdir(exist_ok=True)
+    HOLDOUT.write_bytes(data)
+    frauds = frame[generator.LABEL].sum()
+    return holdout_figures(HOLDOUT.relative_to(ROOT), f"{len(frame):,} payments, {frauds} of them fraud", data)
+
+
 def payments_frame(features, is_fraud):
     return pd.DataFrame(features, columns=generator.COLUMNS).assign(**{generator.LABEL: is_fraud})
 
@@ -120,10 +133,10 @@ def payments_frame(features, is_fraud):
 FRAUD_FEATURES = [
     {"name": "amount", "unit": "EUR", "min": 0, "max": 50_000, "description": "what is paid"},
     {"name": "hour", "min": 0, "max": 23, "description": "hour of the day where the card holder lives"},
-    {"name": "merchant_risk", "min": 0, "max": 1, "description": "share of disputed payments at merchants like this one"},
+    {"name": "merchant_risk", "min": 0, "max": 1, "description": "disputed payments at merchants of this kind"},
     {"name": "distance_km", "unit": "km", "min": 0, "max": 20_100, "description": "from the card holder's home"},
     {"name": "transactions_last_day", "min": 0, "max": 200, "description": "payments with this card in 24 hours"},
-    {"name": "account_age_days", "unit": "days", "min": 0, "max": 20_000, "description": "since the account was opened"},
+    {"name": "account_age_days", "unit": "days", "min": 0, "max": 20_000, "description": "since it was opened"},
     {"name": "is_foreign", "min": 0, "max": 1, "description": "1: the merchant is in another country"},
     {"name": "chip_used", "min": 0, "max": 1, "description": "1: the chip was read, 0: only the number was given"},
 ]
@@ -139,11 +152,11 @@ def breast_cancer():
     train, held_out, labels, truth = train_test_split(
         features, data.target, test_size=0.25, stratify=data.target, random_state=SEED
     )
-    trained = GradientBoostingClassifier(n_estimators=60, max_depth=2, random_state=SEED).fit(train, labels)
+    trained = GradientBoostingClassifier(n_estimators=100, max_depth=2, random_state=SEED).fit(train, labels)
     inputs = [("X", FloatTensorType([None, len(names)]))]
     graph = to_onnx(trained, "breast-cancer-1", inputs, CLASSIFIER, zipmap=True)
     check(graph, {"X": features}, answers(trained, features))
-    ranges = [{"name": name, "min": 0, "max": headroom(column)} for name, column in zip(names, features.T)]
+    ranges = [{"name": name, "min": 0, "max": headroom(column)} for name, column in zip(names, features.T, strict=True)]
     return Sample(
         model="breast-cancer",
         version=1,
@@ -243,7 +256,6 @@ def penguins():
     graph = to_onnx(trained, "penguins-1", inputs, {"species": [], "probabilities": [3]})
     label, probabilities = answers(trained, data[columns]).values()
     check(graph, penguin_feeds(data[columns]), {"species": label, "probabilities": probabilities})
-    species = trained.classes_.tolist()
     return Sample(
         model="penguins",
         version=1,
@@ -252,8 +264,8 @@ def penguins():
         signature={
             "inputs": PENGUIN_INPUTS,
             "outputs": [
-                {"name": "species", "kind": "label", "labels": species},
-                {"name": "probabilities", "kind": "probability", "labels": species},
+                {"name": "species", "kind": "label"},
+                {"name": "probabilities", "kind": "probability", "labels": trained.classes_.tolist()},
             ],
             "example": held_out[columns].iloc[0].to_dict(),
         },
@@ -347,7 +359,7 @@ def classifier_signature(name, features, labels, example):
 
 
 def record(names, row):
-    return {name: json_number(value) for name, value in zip(names, row)}
+    return {name: json_number(value) for name, value in zip(names, row, strict=True)}
 
 
 def json_number(value):

@@ -1,18 +1,24 @@
 //! Runs one prepared batch on one device. Blocking; knows no HTTP, no queue and no clock.
 //!
 //! In reading order: [`Engine`] (the trait alone), [`device`], [`options`], [`open`](mod@open) (which engine loads a
-//! model), `onnx` (ONNX Runtime), `tract`. Every engine passes the one suite in `tests/conformance.rs`.
+//! model), `graph` (what a file says of itself; over `wire`), `onnx` (ONNX Runtime), `tract`, [`system`]. Every engine passes
+//! the one suite in `tests/conformance.rs`.
 
 pub mod device;
 pub mod open;
 pub mod options;
+pub mod system;
 
+mod graph;
 mod onnx;
+mod sentence;
 mod tract;
+mod wire;
 
 pub use device::Device;
-pub use open::{Engines, Opened};
+pub use open::{Engines, ModelFile, Opened, Search};
 pub use options::{EngineChoice, Options};
+pub use system::{lower_priority, release_memory};
 
 use sluicegate_core::{Result, Tensor};
 
@@ -25,6 +31,14 @@ pub trait Engine: Send {
     ///
     /// # Errors
     /// [`Code::RunFailed`](sluicegate_core::Code::RunFailed), whatever code the runtime gave it: the inputs fit the
-    /// signature, so the fault is the model's.
+    /// signature, so the fault is the model's. The instance can run the next batch.
     fn run(&mut self, inputs: &[Tensor], wanted: &[usize]) -> Result<Vec<Tensor>>;
+}
+
+/// Runs `work` and turns a panic in it into its message: a model must never take the process along.
+fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).map_err(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+    })
 }

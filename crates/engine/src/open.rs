@@ -1,15 +1,49 @@
 //! Which engine loads a model: the runtimes found on this machine, and the order in which they are tried.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sluicegate_core::signature::TensorSpec;
 use sluicegate_core::{Code, Error, Result};
 
-use crate::{Engine, EngineChoice, Options};
+use crate::graph::Graph;
+use crate::onnx::Library;
+use crate::{Device, Engine, EngineChoice, Options, onnx, tract};
 
-/// The runtimes of this process, found once at start.
+/// Where the ONNX Runtime library is looked for. The first of these that is there, and new enough, is taken.
+///
+/// After these come the program's own folder, the `lib` beside that, and the places of the system.
+#[derive(Clone, Debug)]
+pub struct Search {
+    /// The library, or the folder that it is in, as `--onnxruntime` or the configuration asks for it. An error where it cannot be used.
+    pub explicit: Option<PathBuf>,
+    /// The same as `ORT_DYLIB_PATH` asks for it.
+    pub environment: Option<PathBuf>,
+    /// The folder that a download goes to.
+    pub fetched: PathBuf,
+}
+
+impl Default for Search {
+    fn default() -> Self {
+        Self { explicit: None, environment: None, fetched: PathBuf::from(".onnxruntime") }
+    }
+}
+
+/// The runtimes of this process, found once at start. Cheap to clone.
+#[derive(Clone)]
 pub struct Engines {
-    // filled in by the engine room
+    onnxruntime: Result<Arc<Library>, String>,
+}
+
+/// A model's file and the bytes that were read from it.
+///
+/// The engines load these bytes, so that what was verified is what runs; the path says where weights in files of their own are.
+#[derive(Clone, Copy, Debug)]
+pub struct ModelFile<'a> {
+    /// Where it lies.
+    pub path: &'a Path,
+    /// All of it.
+    pub bytes: &'a [u8],
 }
 
 /// A model that an engine has loaded.
@@ -22,21 +56,63 @@ pub struct Opened {
     pub device: String,
     /// The inputs in the engine's order.
     pub inputs: Vec<TensorSpec>,
-    /// The outputs in the engine's order; sequences and maps already told as the tensors that they will be served as.
+    /// The outputs in the engine's order; sequences of maps already told as the tensors that they will be served as.
     pub outputs: Vec<TensorSpec>,
     /// One per instance asked for.
     pub instances: Vec<Box<dyn Engine>>,
 }
 
 impl Engines {
-    /// Looks for the runtimes. `library` is the ONNX Runtime library that was asked for; else the places of
-    /// [`candidates`] are tried in order.
-    pub fn find(_library: Option<&Path>) -> Result<Self> {
-        Err(Error::new(Code::NoEngine, "not written yet"))
+    /// Looks for the runtimes.
+    ///
+    /// # Errors
+    /// [`Code::NoEngine`] where a library was asked for and cannot be used.
+    pub fn find(search: &Search) -> Result<Self> {
+        Ok(Self { onnxruntime: onnx::find(search)? })
     }
 
-    /// Loads a model file.
-    pub fn open(&self, _model: &Path, _options: &Options) -> Result<Opened> {
-        Err(Error::new(Code::NoEngine, "not written yet"))
+    /// The engine that is always there, alone.
+    pub fn tract_only() -> Self {
+        Self { onnxruntime: Err("it was not looked for".to_owned()) }
+    }
+
+    /// The version of ONNX Runtime, where it was found.
+    pub fn onnxruntime(&self) -> Option<&str> {
+        self.onnxruntime.as_ref().ok().map(|library| &*library.version)
+    }
+
+    /// A line for the log: what was found, or why not.
+    pub fn describe(&self) -> String {
+        match &self.onnxruntime {
+            Ok(library) => format!("onnxruntime {} ({}), tract", library.version, library.path.display()),
+            Err(why) => format!("tract alone; onnxruntime is not used: {why}"),
+        }
+    }
+
+    /// Loads a model.
+    ///
+    /// # Errors
+    /// [`Code::LoadFailed`] where the file is not a model, or has something that no engine asked can run; with every engine's reason.
+    /// [`Code::NoEngine`] where the engine or the device asked for is not there.
+    pub fn open(&self, model: &ModelFile<'_>, options: &Options) -> Result<Opened> {
+        let graph = Graph::read(model.bytes)?;
+        graph.check()?;
+        let with_onnxruntime = || match &self.onnxruntime {
+            Ok(library) => onnx::open(library, model, &graph, options),
+            Err(why) => Err(Error::new(Code::NoEngine, format!("ONNX Runtime is not on this machine: {why}"))),
+        };
+        match (options.engine, options.device) {
+            (EngineChoice::OnnxRuntime, _) | (EngineChoice::Auto, Device::Cuda(_)) => return with_onnxruntime(),
+            (EngineChoice::Tract, _) => return tract::open(model, &graph, options),
+            (EngineChoice::Auto, Device::Auto | Device::Cpu) => {}
+        }
+        let first = match with_onnxruntime() {
+            Ok(opened) => return Ok(opened),
+            Err(error) => error,
+        };
+        match tract::open(model, &graph, options) {
+            Ok(opened) => Ok(Opened { fallback: Some(first.message().to_owned()), ..opened }),
+            Err(second) => Err(Error::new(Code::LoadFailed, format!("onnxruntime: {first}; tract: {second}"))),
+        }
     }
 }

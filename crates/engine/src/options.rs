@@ -19,6 +19,17 @@ pub enum EngineChoice {
     Tract,
 }
 
+impl EngineChoice {
+    /// The word for it in configuration, metadata and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::OnnxRuntime => "onnxruntime",
+            Self::Tract => "tract",
+        }
+    }
+}
+
 /// How a version is to be opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {

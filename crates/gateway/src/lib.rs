@@ -1,1 +1,74 @@
-//! placeholder
+//! The life of a request, one file per step, the same for every transport.
+//!
+//! ```text
+//! limit     is there room                         Permit   (dropped = freed)
+//! route     which version; one pointer load       Routed
+//! validate  fits the signature                    Checked
+//! dispatch  queue, run, outputs                   Response
+//! meter     what became of it                     counted once, whatever happened
+//! ```
+//!
+//! Transports decode and encode; all else that a request goes through is here, in [`Gateway::infer`].
+
+pub mod dispatch;
+pub mod limit;
+pub mod meter;
+pub mod route;
+pub mod validate;
+
+use sluicegate_core::{ModelRef, Request, Response, Result};
+use sluicegate_registry::Published;
+
+pub use limit::{Limit, Permit};
+pub use route::Routed;
+pub use validate::Checked;
+
+/// The way from a decoded request to its answer.
+#[derive(Clone)]
+pub struct Gateway {
+    published: Published,
+    limit: Limit,
+}
+
+impl Gateway {
+    /// A gateway to what is published, with room for so many requests at once.
+    pub fn new(published: Published, in_flight: usize) -> Self {
+        Self { published, limit: Limit::new(in_flight) }
+    }
+
+    /// What serves.
+    pub fn published(&self) -> &Published {
+        &self.published
+    }
+
+    /// Requests between their arrival and their answer.
+    pub fn limit(&self) -> &Limit {
+        &self.limit
+    }
+
+    /// Asks for room, before anything of the request's body is read.
+    ///
+    /// # Errors
+    /// [`Code::TooBusy`](sluicegate_core::Code::TooBusy).
+    pub fn admit(&self) -> Result<Permit> {
+        self.limit.admit().inspect_err(meter::unrouted)
+    }
+
+    /// Finds the version that is to answer, which stays the same to the request's end.
+    ///
+    /// # Errors
+    /// Those of [`Table::find`](sluicegate_registry::Table::find).
+    pub fn route(&self, permit: Permit, target: &ModelRef<'_>) -> Result<Routed> {
+        Routed::new(&self.published, permit, target).inspect_err(meter::unrouted)
+    }
+
+    /// Checks, queues and runs a request.
+    ///
+    /// # Errors
+    /// The caller's fault where the request does not fit the signature; overload where it had no room or no time; the
+    /// model's fault where the run failed.
+    pub async fn infer(&self, routed: &Routed, request: Request) -> Result<Response> {
+        let checked = Checked::new(routed.live(), request)?;
+        dispatch::run(routed, checked).await
+    }
+}

@@ -1,1 +1,26 @@
-//! placeholder
+//! The life of a version, one file per step. Each step takes the type that the step before it made.
+//!
+//! ```text
+//! source -> manifest -> verify -> load -> warm -> publish -> (serves) -> drain
+//! Found     Manifest    Verified  Loaded  Warm    Live                   Gone
+//! ```
+//!
+//! `reconcile` compares what is declared with what is live and starts the steps; `status` remembers how far each version
+//! came. A failure marks that version alone: what is live stays untouched until something better has answered its warm-up.
+
+pub mod drain;
+pub mod load;
+pub mod manifest;
+pub mod publish;
+pub mod reconcile;
+pub mod sample;
+pub mod source;
+pub mod spec;
+pub mod status;
+pub mod verify;
+pub mod warm;
+
+pub use publish::{Live, Published, Served, Table};
+pub use reconcile::Registry;
+pub use spec::{Also, Declared, Spec, Want};
+pub use status::{State, Status};

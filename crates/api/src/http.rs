@@ -1,0 +1,116 @@
+//! The HTTP side: the routes, and what every handler shares.
+//!
+//! | path | file |
+//! |---|---|
+//! | `/v2/models/{m}[/versions/{v}]/infer` | [`infer`], with [`json`] and [`binary`] |
+//! | `/models/{m}[@{v}]/predict` | [`predict`] |
+//! | `/v2`, `/v2/models…`, `/models…` | [`models`] |
+//! | `/v2/health/…`, `/livez`, `/readyz` | [`health`] |
+//! | `/docs`, `/redoc`, `/openapi.json` | [`docs`], [`openapi`] |
+//! | `/metrics`, `/status` (on the ops address) | [`ops`] |
+
+pub mod answer;
+pub mod binary;
+pub mod body;
+pub mod docs;
+pub mod elements;
+pub mod health;
+pub mod infer;
+pub mod json;
+pub mod models;
+pub mod openapi;
+pub mod ops;
+pub mod predict;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post};
+use sluicegate_core::{Code, Error};
+use sluicegate_gateway::Gateway;
+use sluicegate_registry::Status;
+
+use answer::{Dialect, Head};
+
+/// What the handlers share. Cheap to clone.
+#[derive(Clone)]
+pub struct Api(Arc<Shared>);
+
+/// The parts of an [`Api`].
+pub struct Shared {
+    /// The way to an answer.
+    pub gateway: Gateway,
+    /// How far each version came.
+    pub status: Arc<Status>,
+    /// Whether new requests are welcome.
+    pub ready: Box<dyn Fn() -> bool + Send + Sync>,
+    /// Largest request body, decompressed, in bytes.
+    pub max_body: usize,
+    /// This program's version.
+    pub version: &'static str,
+    /// A path prefix that an ingress leaves on requests: empty, or `/base`.
+    pub root_path: String,
+    /// The document of all that serves, kept until that changes.
+    pub openapi: openapi::Cache,
+}
+
+impl std::ops::Deref for Api {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl Api {
+    /// Puts the parts together.
+    pub fn new(shared: Shared) -> Self {
+        Self(Arc::new(shared))
+    }
+
+    /// The routes of the `http` address.
+    pub fn routes(&self) -> Router {
+        let v2 = Router::new()
+            .route("/v2", get(models::server))
+            .route("/v2/", get(models::server))
+            .route("/v2/health/live", get(health::v2_live))
+            .route("/v2/health/ready", get(health::v2_ready))
+            .route("/v2/models", get(models::list))
+            .route("/v2/models/{model}", get(models::metadata))
+            .route("/v2/models/{model}/versions/{version}", get(models::metadata))
+            .route("/v2/models/{model}/ready", get(models::ready))
+            .route("/v2/models/{model}/versions/{version}/ready", get(models::ready))
+            .route("/v2/models/{model}/infer", post(infer::infer))
+            .route("/v2/models/{model}/versions/{version}/infer", post(infer::infer));
+        let typed = Router::new()
+            .route("/models", get(models::overview))
+            .route("/models/{model}", get(models::detail))
+            .route("/models/{model}/predict", post(predict::predict))
+            .route("/models/{model}/openapi.json", get(openapi::of_model))
+            .route("/openapi.json", get(openapi::of_gateway))
+            .merge(docs::routes());
+        let routes = v2.merge(typed).fallback(not_found).method_not_allowed_fallback(method_not_allowed).with_state(self.clone());
+        match self.root_path.as_str() {
+            "" => routes,
+            // With and without the prefix, for ingresses that strip it and those that do not.
+            prefix => Router::new().nest(prefix, routes.clone()).fallback_service(routes),
+        }
+    }
+
+    /// The routes of the `ops` address. `metrics` renders the exposition text.
+    pub fn ops_routes(&self, metrics: ops::Render) -> Router {
+        ops::routes(self.clone(), metrics)
+    }
+}
+
+async fn not_found(request: axum::extract::Request) -> axum::response::Response {
+    let head = Head::of(request.headers());
+    let error = Error::new(Code::NotFound, "Not Found");
+    answer::error(Dialect::of(request.uri().path()), &head, &error)
+}
+
+async fn method_not_allowed(request: axum::extract::Request) -> axum::response::Response {
+    let head = Head::of(request.headers());
+    let error = Error::new(Code::MethodNotAllowed, "Method Not Allowed");
+    answer::error(Dialect::of(request.uri().path()), &head, &error)
+}

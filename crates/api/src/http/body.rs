@@ -1,0 +1,130 @@
+//! Reads a request's body: bounded, decompressed where it says so.
+
+use std::io::Read;
+
+use axum::body::{Body, HttpBody};
+use bytes::{Bytes, BytesMut};
+use flate2::read::{MultiGzDecoder, ZlibDecoder};
+use http::HeaderMap;
+use http::header::CONTENT_ENCODING;
+use http_body_util::BodyExt;
+use sluicegate_core::{Code, Error, Result};
+
+/// How much of a body that is too large is read and thrown away, so that the caller, still sending, gets to read the answer.
+const COURTESY: usize = 64 * 1024 * 1024;
+
+/// Reads a body of at most `bound` bytes, before and after decompression.
+///
+/// # Errors
+/// [`Code::BodyTooLarge`], [`Code::BadEncoding`], [`Code::UnsupportedMedia`], or [`Code::Cancelled`] where the caller left.
+pub async fn read(headers: &HeaderMap, mut body: Body, bound: usize) -> Result<Bytes> {
+    let whole = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if whole > bound {
+        discard(body).await;
+        return Err(too_large(bound));
+    }
+    let Some(first) = frame(&mut body).await? else { return decode(headers, Bytes::new(), bound) };
+    if body.is_end_stream() {
+        // One frame: no copy.
+        return if first.len() > bound { Err(too_large(bound)) } else { decode(headers, first, bound) };
+    }
+    let mut all = BytesMut::with_capacity(whole.max(first.len()));
+    all.extend_from_slice(&first);
+    while let Some(next) = frame(&mut body).await? {
+        if all.len() + next.len() > bound {
+            discard(body).await;
+            return Err(too_large(bound));
+        }
+        all.extend_from_slice(&next);
+    }
+    decode(headers, all.freeze(), bound)
+}
+
+async fn frame(body: &mut Body) -> Result<Option<Bytes>> {
+    loop {
+        match body.frame().await {
+            None => return Ok(None),
+            Some(Ok(frame)) => {
+                // Trailers are read and not used.
+                if let Ok(data) = frame.into_data() {
+                    return Ok(Some(data));
+                }
+            }
+            Some(Err(error)) => return Err(Error::new(Code::Cancelled, format!("the body ended early: {error}"))),
+        }
+    }
+}
+
+async fn discard(mut body: Body) {
+    let mut left = COURTESY;
+    while let Ok(Some(data)) = frame(&mut body).await {
+        left = left.saturating_sub(data.len());
+        if left == 0 {
+            return;
+        }
+    }
+}
+
+fn too_large(bound: usize) -> Error {
+    Error::new(Code::BodyTooLarge, format!("the body is larger than {bound} bytes; raise http.max_body to accept it"))
+}
+
+fn decode(headers: &HeaderMap, body: Bytes, bound: usize) -> Result<Bytes> {
+    let Some(encoding) = headers.get(CONTENT_ENCODING) else { return Ok(body) };
+    match encoding.to_str().unwrap_or_default().trim() {
+        "" | "identity" => Ok(body),
+        "gzip" | "x-gzip" => inflate(MultiGzDecoder::new(&body[..]), "gzip", bound),
+        "deflate" => inflate(ZlibDecoder::new(&body[..]), "deflate", bound),
+        other => Err(Error::new(Code::UnsupportedMedia, format!("content-encoding is `{other}`, expected gzip, deflate or identity"))),
+    }
+}
+
+fn inflate(decoder: impl Read, name: &str, bound: usize) -> Result<Bytes> {
+    let mut plain = Vec::new();
+    // One byte more than the bound tells a body at the bound from one beyond it.
+    let limit = u64::try_from(bound).unwrap_or(u64::MAX).saturating_add(1);
+    decoder
+        .take(limit)
+        .read_to_end(&mut plain)
+        .map_err(|error| Error::new(Code::BadEncoding, format!("the body is not what its content-encoding {name} says: {error}")))?;
+    if plain.len() > bound {
+        return Err(too_large(bound));
+    }
+    Ok(plain.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).expect("to memory");
+        encoder.finish().expect("to memory")
+    }
+
+    async fn read_gzip(bytes: Vec<u8>, bound: usize) -> Result<Bytes> {
+        let headers = HeaderMap::from_iter([(CONTENT_ENCODING, HeaderValue::from_static("gzip"))]);
+        read(&headers, Body::from(bytes), bound).await
+    }
+
+    #[tokio::test]
+    async fn a_small_body_cannot_become_a_large_one() {
+        let bomb = gzip(&vec![0; 1 << 20]);
+        assert!(bomb.len() < 10_000);
+        assert_eq!(read_gzip(bomb.clone(), 1 << 19).await.expect_err("too large").code(), Code::BodyTooLarge);
+        assert_eq!(read_gzip(bomb, 1 << 20).await.expect("at the bound").len(), 1 << 20);
+    }
+
+    #[tokio::test]
+    async fn broken_compression_is_the_callers_fault() {
+        let mut broken = gzip(b"hello");
+        broken.truncate(12);
+        assert_eq!(read_gzip(broken, 100).await.expect_err("broken").code(), Code::BadEncoding);
+        assert_eq!(read_gzip(b"{}".to_vec(), 100).await.expect_err("not gzip").code(), Code::BadEncoding);
+    }
+}

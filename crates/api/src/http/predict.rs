@@ -1,0 +1,3 @@
+//! `POST /models/{model}/predict`: named fields in, named answers out.
+
+pub mod view;

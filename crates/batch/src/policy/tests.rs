@@ -1,0 +1,145 @@
+//! What the policy promises, for any traffic: the clock and the traffic are parameters.
+
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Push { rows: usize, key: usize, level: usize, patience_ms: u64 },
+    Take,
+    Pass { ms: u64 },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let push = (1..20usize, 0..3usize, 0..LEVELS, 1..400u64).prop_map(|(rows, key, level, patience_ms)| Step::Push {
+        rows,
+        key,
+        level,
+        patience_ms,
+    });
+    prop::collection::vec(prop_oneof![5 => push, 3 => Just(Step::Take), 2 => (0..40u64).prop_map(|ms| Step::Pass { ms })], 1..200)
+}
+
+struct Seen {
+    arrived: Instant,
+    deadline: Instant,
+    level: usize,
+    key: usize,
+}
+
+proptest! {
+    #[test]
+    fn every_entry_leaves_once_in_order_within_bounds_and_never_late(
+        steps in steps(), max_rows in 1..40usize, delay_ms in prop_oneof![Just(0u64), 1..30u64],
+    ) {
+        let limits = Limits { max_rows, max_delay: Duration::from_millis(delay_ms), queue_rows: usize::MAX };
+        let start = Instant::now();
+        let mut now = start;
+        let mut waiting = Waiting::default();
+        let mut known: Vec<Seen> = Vec::new();
+        let mut left: HashMap<usize, bool> = HashMap::new();
+        let mut last: HashMap<(usize, usize), usize> = HashMap::new();
+        let mut rows_in = 0;
+
+        let mut all = steps;
+        // At the end time passes and everything is taken, so that nothing can hide in the queue.
+        for _ in 0..400 { all.push(Step::Pass { ms: 5 }); all.push(Step::Take); }
+        for step in all {
+            match step {
+                Step::Pass { ms } => now += Duration::from_millis(ms),
+                Step::Push { rows, key, level, patience_ms } => {
+                    let deadline = now + Duration::from_millis(patience_ms);
+                    waiting.push(Entry {
+                        rows, key: SmallVec::from_slice(&[key]), arrived: now, deadline, level, payload: known.len(),
+                    });
+                    known.push(Seen { arrived: now, deadline, level, key });
+                    rows_in += rows;
+                }
+                Step::Take => {
+                    let mut dropped = Vec::new();
+                    let next = waiting.next(now, &limits, |_| false, |entry| dropped.push(entry));
+                    for entry in dropped {
+                        prop_assert!(entry.deadline <= now, "only what is late is dropped");
+                        prop_assert!(left.insert(entry.payload, false).is_none());
+                        rows_in -= entry.rows;
+                    }
+                    match next {
+                        Next::Empty => prop_assert!(waiting.is_empty()),
+                        Next::Wait(until) => {
+                            prop_assert!(delay_ms > 0 && until > now);
+                            prop_assert!(until <= now + limits.max_delay);
+                        }
+                        Next::Run(batch) => {
+                            let rows: usize = batch.iter().map(|e| e.rows).sum();
+                            prop_assert!(batch.len() == 1 || rows <= max_rows);
+                            for entry in &batch {
+                                prop_assert_eq!(&entry.key, &batch[0].key);
+                                prop_assert!(entry.deadline > now, "nothing late is run");
+                                prop_assert!(left.insert(entry.payload, true).is_none(), "no entry leaves twice");
+                                let before = last.insert((entry.key[0], entry.level), entry.payload);
+                                prop_assert!(before.is_none_or(|b| b < entry.payload), "first in, first out");
+                                rows_in -= entry.rows;
+                            }
+                            let head = &known[batch[0].payload];
+                            for (id, seen) in known.iter().enumerate() {
+                                // No starvation: whoever is ahead by virtual arrival is not passed over as head.
+                                let ahead = seen.arrived + PATIENCE * seen.level as u32 + PATIENCE * LEVELS as u32;
+                                let waits = !left.contains_key(&id) && seen.deadline > now && seen.key != head.key;
+                                prop_assert!(!(waits && ahead < head.arrived), "entry {} starves", id);
+                            }
+                        }
+                    }
+                }
+            }
+            prop_assert_eq!(waiting.rows(), rows_in);
+        }
+        prop_assert_eq!(left.len(), known.len(), "every entry left");
+    }
+}
+
+fn entry(rows: usize, key: usize, now: Instant) -> Entry<()> {
+    Entry { rows, key: SmallVec::from_slice(&[key]), arrived: now, deadline: now + Duration::from_secs(1), level: 0, payload: () }
+}
+
+#[test]
+fn an_idle_instance_takes_what_waits_at_once_when_there_is_no_delay() {
+    let (now, limits) = (Instant::now(), Limits { max_rows: 8, max_delay: Duration::ZERO, queue_rows: 64 });
+    let mut waiting = Waiting::default();
+    waiting.push(entry(1, 0, now));
+    assert!(matches!(waiting.next(now, &limits, |_| false, drop), Next::Run(batch) if batch.len() == 1));
+}
+
+#[test]
+fn a_delay_ends_early_when_the_batch_is_full() {
+    let (now, limits) = (Instant::now(), Limits { max_rows: 4, max_delay: Duration::from_secs(1), queue_rows: 64 });
+    let mut waiting = Waiting::default();
+    waiting.push(entry(2, 0, now));
+    assert!(matches!(waiting.next(now, &limits, |_| false, drop), Next::Wait(_)));
+    waiting.push(entry(2, 0, now));
+    assert!(matches!(waiting.next(now, &limits, |_| false, drop), Next::Run(batch) if batch.len() == 2));
+}
+
+#[test]
+fn callers_who_left_are_dropped_before_the_run() {
+    let (now, limits) = (Instant::now(), Limits { max_rows: 8, max_delay: Duration::ZERO, queue_rows: 64 });
+    let mut waiting = Waiting::default();
+    waiting.push(entry(1, 0, now));
+    waiting.push(entry(2, 0, now));
+    let mut dropped = 0;
+    let next = waiting.next(now, &limits, |e| e.rows == 1, |_| dropped += 1);
+    assert!(matches!(next, Next::Run(batch) if batch.len() == 1 && batch[0].rows == 2));
+    assert_eq!(dropped, 1);
+}
+
+#[test]
+fn a_full_queue_has_no_room_and_an_empty_one_takes_any_request() {
+    let (now, limits) = (Instant::now(), Limits { max_rows: 8, max_delay: Duration::ZERO, queue_rows: 10 });
+    let mut waiting = Waiting::default();
+    assert!(waiting.has_room(1000, &limits));
+    waiting.push(entry(8, 0, now));
+    assert!(waiting.has_room(2, &limits));
+    assert!(!waiting.has_room(3, &limits));
+}

@@ -1,0 +1,79 @@
+//! The caller's end of a queued request: a future of its outputs that gives up at the deadline.
+
+use std::time::{Duration, Instant};
+
+use sluicegate_core::{Code, Error, Result, Tensor};
+use tokio::sync::oneshot;
+
+use crate::stack;
+
+/// What a run gave one request.
+#[derive(Debug)]
+pub struct Done {
+    /// The wanted outputs, in the order asked for.
+    pub outputs: Vec<Tensor>,
+    /// How long the request waited for its run.
+    pub queue: Duration,
+    /// How long the run took, shared with those in the same batch.
+    pub compute: Duration,
+}
+
+/// Waits for the answer. Dropping it takes the request out of the queue before its run.
+#[derive(Debug)]
+pub struct Ticket {
+    pub(crate) pieces: smallvec::SmallVec<[oneshot::Receiver<Result<Done>>; 1]>,
+    pub(crate) deadline: Instant,
+    pub(crate) arrived: Instant,
+}
+
+impl Ticket {
+    /// Waits until the outputs are there.
+    ///
+    /// # Errors
+    /// [`Code::DeadlineExceeded`] when the time runs out first, [`Code::RunFailed`] when the engine fails,
+    /// [`Code::NotReady`] when the version is closed before the run.
+    pub async fn wait(mut self) -> Result<Done> {
+        if let [piece] = &mut self.pieces[..] {
+            // An inline run has answered already: no timer is armed for it.
+            if let Ok(done) = piece.try_recv() {
+                return done;
+            }
+        }
+        let late = || {
+            let waited = self.arrived.elapsed().as_millis();
+            Error::new(
+                Code::DeadlineExceeded,
+                format!(
+                    "not answered within {waited} ms; raise the request's timeout or batching.queue_timeout, or add instances"
+                ),
+            )
+        };
+        let pieces = std::mem::take(&mut self.pieces);
+        let all = async {
+            let mut parts = Vec::with_capacity(pieces.len());
+            for piece in pieces {
+                parts.push(piece.await.unwrap_or_else(|_| Err(closed()))?);
+            }
+            join(parts)
+        };
+        tokio::time::timeout_at(self.deadline.into(), all).await.unwrap_or_else(|_| Err(late()))
+    }
+}
+
+/// The answer to those who still wait when a version closes.
+pub(crate) fn closed() -> Error {
+    Error::new(Code::NotReady, "the version was closed before the request was run; send it again")
+}
+
+fn join(mut parts: Vec<Done>) -> Result<Done> {
+    if parts.len() == 1
+        && let Some(only) = parts.pop()
+    {
+        return Ok(only);
+    }
+    let views: Vec<&[Tensor]> = parts.iter().map(|part| &part.outputs[..]).collect();
+    let outputs = stack::join(&views, &mut stack::Scratch::default())?;
+    let queue = parts.iter().map(|part| part.queue).max().unwrap_or_default();
+    let compute = parts.iter().map(|part| part.compute).sum();
+    Ok(Done { outputs, queue, compute })
+}

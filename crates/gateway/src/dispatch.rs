@@ -1,0 +1,55 @@
+//! Queues a checked request, waits for its run, and puts the answer together.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use sluicegate_batch::Job;
+use sluicegate_core::response::Output;
+use sluicegate_core::shape::Dim;
+use sluicegate_core::signature::TensorSpec;
+use sluicegate_core::{Response, Result, Shape, Tensor};
+
+use crate::route::Routed;
+use crate::validate::Checked;
+
+/// Runs a request on the version that it was routed to.
+///
+/// # Errors
+/// Overload where the queue has no room or the time runs out, the model's fault where the run fails.
+pub async fn run(routed: &Routed, checked: Checked) -> Result<Response> {
+    let live = routed.live();
+    let Checked { id, inputs, wanted, rows, priority, timeout } = checked;
+    let nothing = || wanted.iter().map(|&place| empty(&live.signature.outputs()[place])).collect::<Option<Vec<_>>>();
+    let outputs = match (rows, nothing) {
+        // Not every operator takes zero rows, and the answer is known.
+        (0, nothing) if let Some(empty) = nothing() => empty,
+        _ => {
+            let arrived = Instant::now();
+            let deadline = arrived + timeout.map_or(live.run.timeout, |timeout| timeout.min(live.run.timeout));
+            let job = Job { inputs, wanted: wanted.clone(), rows, priority, arrived, deadline };
+            let done = live.batcher().submit(job)?.wait().await?;
+            live.meter.queue.record(done.queue.as_secs_f64());
+            live.meter.compute.record(done.compute.as_secs_f64());
+            done.outputs
+        }
+    };
+    let output =
+        |(&place, tensor): (&usize, Tensor)| Output { name: live.signature.outputs()[place].name.clone(), place, tensor };
+    Ok(Response {
+        model: live.model.clone(),
+        version: live.version,
+        digest: live.digest.clone(),
+        id,
+        outputs: wanted.iter().zip(outputs).map(output).collect(),
+    })
+}
+
+/// An output of no rows, where the signature says the sizes of a row.
+fn empty(spec: &TensorSpec) -> Option<Tensor> {
+    let inner: Option<Vec<usize>> = spec.dims.iter().skip(1).map(Dim::fixed).collect();
+    let shape: Shape = std::iter::once(0).chain(inner?).collect();
+    match spec.dtype.size() {
+        Some(_) => Tensor::fixed(spec.dtype, shape, Bytes::new()).ok(),
+        None => Tensor::text(shape, Vec::new()).ok(),
+    }
+}

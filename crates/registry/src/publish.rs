@@ -1,0 +1,196 @@
+//! What serves: one table behind one pointer. Publishing a version is one store; a request holds its version to its end.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use metrics::gauge;
+use sluicegate_batch::Batcher;
+use sluicegate_core::metric::{self, VersionMeter};
+use sluicegate_core::{Code, Digest, Error, ModelName, Result, Signature, VersionRef};
+
+use crate::drain::Reaper;
+use crate::manifest::Lineage;
+use crate::source::Fingerprint;
+use crate::spec::Run;
+use crate::warm::Warm;
+
+/// A version that serves.
+pub struct Live {
+    /// The model.
+    pub model: ModelName,
+    /// The version's number.
+    pub version: u64,
+    /// The digest of its files.
+    pub digest: Digest,
+    /// The state of its files when they were read.
+    pub fingerprint: Fingerprint,
+    /// What it takes and gives.
+    pub signature: Signature,
+    /// What it is for.
+    pub description: Option<String>,
+    /// Where it came from.
+    pub lineage: Option<Lineage>,
+    /// What really runs it: `onnxruntime` or `tract`.
+    pub engine: &'static str,
+    /// Why it is not the preferred engine.
+    pub fallback: Option<String>,
+    /// The device.
+    pub device: String,
+    /// How it is run.
+    pub run: Run,
+    /// The measured cost of one row.
+    pub one_row: Duration,
+    /// The measured cost of a full batch.
+    pub full_batch: Duration,
+    /// When it went live.
+    pub since: SystemTime,
+    /// Its metric handles.
+    pub meter: Arc<VersionMeter>,
+    /// Taken out by the drop alone.
+    batcher: Option<Batcher>,
+    reaper: Reaper,
+}
+
+impl Live {
+    /// Opens a warm version's queue. Nobody can reach it before it is published.
+    ///
+    /// # Errors
+    /// [`Code::Io`] where the machine gives no thread.
+    pub fn new(warm: Warm, run: &Run, reaper: &Reaper) -> Result<Self> {
+        let Warm { loaded, one_row, full_batch } = warm;
+        let (verified, opened, signature) = (loaded.verified, loaded.opened, loaded.signature);
+        let (model, version) = (verified.found.model, verified.found.version);
+        let meter = Arc::new(VersionMeter::new(&model, version));
+        let execution = run.execution.resolve(full_batch);
+        let name = format!("{model}@{version}");
+        let batcher = Batcher::new(opened.instances, &name, execution, run.limits, signature.is_batched(), meter.clone())?;
+        Ok(Self {
+            digest: verified.digest,
+            fingerprint: verified.found.fingerprint,
+            signature,
+            description: verified.manifest.description,
+            lineage: verified.manifest.lineage,
+            engine: opened.engine.name(),
+            fallback: opened.fallback,
+            device: opened.device,
+            run: run.clone(),
+            one_row,
+            full_batch,
+            since: SystemTime::now(),
+            meter,
+            batcher: Some(batcher),
+            reaper: reaper.clone(),
+            model,
+            version,
+        })
+    }
+
+    /// Its queue.
+    pub fn batcher(&self) -> &Batcher {
+        self.batcher.as_ref().expect("only the drop takes the batcher out")
+    }
+
+    fn labels(&self) -> [(&'static str, String); 4] {
+        [
+            ("model", self.model.to_string()),
+            ("version", self.version.to_string()),
+            ("digest", self.digest.to_string()),
+            ("engine", self.engine.to_owned()),
+        ]
+    }
+
+    pub(crate) fn announce(&self, live: bool) {
+        gauge!(metric::LIVE, &self.labels()).set(f64::from(u8::from(live)));
+        let [model, version, ..] = self.labels();
+        let fallback = live && self.fallback.is_some();
+        gauge!(metric::ENGINE_FALLBACK, &[model, version]).set(f64::from(u8::from(fallback)));
+    }
+}
+
+/// The last request has ended: the engine is freed, off the serving threads.
+impl Drop for Live {
+    fn drop(&mut self) {
+        if let Some(batcher) = self.batcher.take() {
+            self.reaper.free(self.model.clone(), self.version, self.digest.clone(), batcher);
+        }
+    }
+}
+
+/// One model of the table.
+#[derive(Clone, Default)]
+pub struct Served {
+    /// The version that answers those who name none; `None` while none is ready.
+    pub default: Option<Arc<Live>>,
+    /// Every live version by number, the default included.
+    pub versions: BTreeMap<u64, Arc<Live>>,
+    /// Why there is no default, where that is known.
+    pub reason: Option<String>,
+}
+
+/// All that serves at one moment. Never changed: publishing stores a new one.
+#[derive(Clone, Default)]
+pub struct Table {
+    /// Grows with each change, so that what is made from a table can be kept until it does.
+    pub generation: u64,
+    /// Every known model, ready or not.
+    pub models: HashMap<ModelName, Served>,
+}
+
+impl Table {
+    /// The version that answers this.
+    ///
+    /// # Errors
+    /// [`Code::UnknownModel`], [`Code::UnknownVersion`], or [`Code::NotReady`] where the model is known and has no live
+    /// version yet.
+    pub fn find(&self, model: &str, version: Option<&VersionRef>) -> Result<&Arc<Live>> {
+        let Some(served) = self.models.get(model) else {
+            return Err(Error::new(
+                Code::UnknownModel,
+                format!("no model is called `{model}`; GET /v2/models lists those that are"),
+            ));
+        };
+        let Some(default) = &served.default else {
+            let reason = served.reason.as_deref().unwrap_or("it is being loaded");
+            return Err(Error::new(Code::NotReady, format!("model `{model}` is not ready: {reason}")));
+        };
+        let found = match version {
+            None => Some(default),
+            Some(VersionRef::Number(number)) => served.versions.get(number),
+            Some(VersionRef::Digest(digest)) => served.versions.values().find(|live| live.digest == *digest),
+            Some(VersionRef::Alias(_)) => None,
+        };
+        found.ok_or_else(|| {
+            let live = served.versions.keys().map(u64::to_string).collect::<Vec<_>>().join(", ");
+            let asked = version.map(ToString::to_string).unwrap_or_default();
+            Error::new(Code::UnknownVersion, format!("model `{model}` has no live version {asked}; live: {live}"))
+        })
+    }
+
+    /// Every live version, by model and number.
+    pub fn live(&self) -> Vec<&Arc<Live>> {
+        let mut live: Vec<_> = self.models.values().flat_map(|served| served.versions.values()).collect();
+        live.sort_by(|a, b| (&a.model, a.version).cmp(&(&b.model, b.version)));
+        live
+    }
+}
+
+/// The pointer to the table. Readers take no lock.
+#[derive(Clone, Default)]
+pub struct Published(Arc<ArcSwap<Table>>);
+
+impl Published {
+    /// The table as it is now.
+    pub fn load(&self) -> arc_swap::Guard<Arc<Table>> {
+        self.0.load()
+    }
+
+    /// Stores a changed table. Only the registry's one thread calls this, so that no change is lost.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Table)) {
+        let mut table = Table::clone(&self.0.load());
+        change(&mut table);
+        table.generation += 1;
+        self.0.store(Arc::new(table));
+    }
+}

@@ -1,0 +1,479 @@
+//! Compares what is declared with what is live, again and again, on one thread that alone changes the table.
+
+pub mod plan;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+use metrics::{counter, histogram};
+use sluicegate_core::{Code, Digest, Error, ModelName, Result, metric};
+use sluicegate_engine::Engines;
+
+use crate::drain::Reaper;
+use crate::load::Loaded;
+use crate::manifest::Manifest;
+use crate::publish::{Live, Published};
+use crate::source::dir::{Directory, Listing};
+use crate::source::{Fingerprint, Found};
+use crate::spec::{Also, Declared, Run, Spec, Want};
+use crate::status::{State, Status};
+use crate::verify::Verified;
+use crate::warm::Warm;
+use plan::{Failure, Plan, Readiness, Scene, Standing};
+
+/// Loads at once: one big model must not hold up the others, and serving needs the cores more.
+const LOADERS: usize = 2;
+
+/// One declared registry.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Root {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Its directory.
+    pub path: PathBuf,
+    /// How often it is looked at.
+    pub poll: Duration,
+    /// How long nothing may have changed in a version without digests before it counts as complete.
+    pub settle: Duration,
+}
+
+/// The running registry. Dropping it stops its thread; what is published goes on serving.
+pub struct Registry {
+    /// What serves.
+    pub published: Published,
+    /// How far each version came.
+    pub status: Arc<Status>,
+    ready: Arc<AtomicBool>,
+    events: SyncSender<Event>,
+    thread: Option<JoinHandle<()>>,
+}
+
+enum Event {
+    Declare(Declared),
+    Look,
+    Loaded { found: Found, settled: bool, outcome: Result<Live> },
+    Stop,
+}
+
+impl Registry {
+    /// Looks at the registries once, then starts the thread that goes on doing so.
+    ///
+    /// # Errors
+    /// [`Code::Io`] where a registry cannot be read; [`Code::BadConfig`] where none of the models declared is there.
+    pub fn start(roots: Vec<Root>, declared: Declared, engines: Arc<Engines>) -> Result<Self> {
+        let (published, status) = (Published::default(), Arc::new(Status::default()));
+        let ready = Arc::new(AtomicBool::new(false));
+        let (events, inbox) = sync_channel(64);
+        let reaper = Reaper::start(status.clone())?;
+        let mut thread = Thread {
+            roots,
+            declared,
+            engines,
+            reaper,
+            published: published.clone(),
+            status: status.clone(),
+            ready: ready.clone(),
+            events: events.clone(),
+            found: BTreeMap::new(),
+            loading: HashSet::new(),
+            failed: HashMap::new(),
+            digests: HashMap::new(),
+        };
+        for root in &thread.roots {
+            Directory { root: root.path.clone() }
+                .list(SystemTime::now())
+                .map_err(|error| error.at(format!("registry `{}`", root.name)))?;
+        }
+        thread.look();
+        if thread.found.values().all(Vec::is_empty) {
+            let places = thread.roots.iter().map(|root| root.path.display().to_string()).collect::<Vec<_>>().join(", ");
+            let layout = "expected <model>/<version>/model.onnx, such as fraud/1/model.onnx";
+            return Err(Error::new(Code::BadConfig, format!("no model found in {places}; {layout}")));
+        }
+        let started = std::thread::Builder::new().name("registry".into()).spawn(move || thread.work(&inbox));
+        let thread = started.map_err(|error| Error::new(Code::Io, format!("no thread for the registry: {error}")))?;
+        Ok(Self { published, status, ready, events, thread: Some(thread) })
+    }
+
+    /// Whether every declared model has once been live. Where everything found is served, one that fails does not count.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    /// Replaces what is declared.
+    pub fn declare(&self, declared: Declared) {
+        // The thread empties its inbox between two looks, so that this waits milliseconds at the most.
+        let _ = self.events.send(Event::Declare(declared));
+    }
+
+    /// Looks at the registries now and not at the next poll.
+    pub fn look(&self) {
+        let _ = self.events.try_send(Event::Look);
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.events.send(Event::Stop);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Thread {
+    roots: Vec<Root>,
+    declared: Declared,
+    engines: Arc<Engines>,
+    reaper: Reaper,
+    published: Published,
+    status: Arc<Status>,
+    ready: Arc<AtomicBool>,
+    events: SyncSender<Event>,
+    /// What the last good look at each model's registry found, by ascending number.
+    found: BTreeMap<ModelName, Vec<Found>>,
+    /// One load a model at a time.
+    loading: HashSet<ModelName>,
+    failed: HashMap<ModelName, HashMap<u64, Failure>>,
+    digests: HashMap<(ModelName, u64, Fingerprint), Option<Digest>>,
+}
+
+impl Thread {
+    fn work(mut self, inbox: &Receiver<Event>) {
+        let poll = self.roots.iter().map(|root| root.poll).min().unwrap_or(Duration::from_secs(1));
+        let mut next = Instant::now();
+        loop {
+            if Instant::now() >= next {
+                self.look();
+                next = Instant::now() + poll;
+            }
+            self.act();
+            match inbox.recv_timeout(next.saturating_duration_since(Instant::now())) {
+                Ok(Event::Declare(declared)) => self.declared = declared,
+                Ok(Event::Look) => next = Instant::now(),
+                Ok(Event::Loaded { found, settled, outcome }) => self.loaded(&found, settled, outcome),
+                Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
+    /// Lists every registry. One that cannot be read keeps what it had: a mount that is away for a moment unloads nothing.
+    fn look(&mut self) {
+        let mut found: BTreeMap<ModelName, Vec<Found>> = BTreeMap::new();
+        let mut whole = true;
+        for root in &self.roots {
+            let listing = Directory { root: root.path.clone() }.list(SystemTime::now());
+            let empty = |listing: &Listing| listing.models.is_empty() && !self.found.is_empty();
+            match listing {
+                Ok(listing) if !empty(&listing) => {
+                    for model in listing.models {
+                        found.entry(model).or_default();
+                    }
+                    for version in listing.found {
+                        found.entry(version.model.clone()).or_default().push(version);
+                    }
+                }
+                Ok(_) => whole = false,
+                Err(error) => {
+                    tracing::warn!(registry = root.name, %error, "registry cannot be read; what is live goes on");
+                    whole = false;
+                }
+            }
+        }
+        let outcome = if whole { "ok" } else { "failed" };
+        counter!(metric::REGISTRY_SCANS, "outcome" => outcome).increment(1);
+        if whole {
+            found.values_mut().for_each(|versions| versions.sort_by_key(|found| found.version));
+            self.found = found;
+        }
+    }
+
+    fn specs(&self) -> Vec<Spec> {
+        match &self.declared {
+            Declared::Models(specs) => specs.clone(),
+            Declared::Everything(run) => {
+                let registry = self.roots.first().map(|root| root.name.clone()).unwrap_or_default();
+                let spec = |name: &ModelName| Spec {
+                    name: name.clone(),
+                    registry: registry.clone(),
+                    version: Want::Latest,
+                    also: Also::Numbers(Vec::new()),
+                    run: run.clone(),
+                };
+                self.found.keys().map(spec).collect()
+            }
+        }
+    }
+
+    fn act(&mut self) {
+        let specs = self.specs();
+        self.forget_undeclared(&specs);
+        for spec in &specs {
+            let plan = self.plan(spec);
+            self.switch(spec, &plan);
+            if let Some(version) = plan.load
+                && self.loading.len() < LOADERS
+                && !self.loading.contains(&spec.name)
+            {
+                self.start_load(spec, version, plan.default);
+            }
+            for version in plan.retire {
+                self.retire(&spec.name, version);
+            }
+        }
+        if !self.is_ready_now(&specs) {
+            return;
+        }
+        if !self.ready.swap(true, Ordering::AcqRel) {
+            tracing::info!(models = specs.len(), "every model has had its turn; ready");
+        }
+    }
+
+    fn is_ready_now(&self, specs: &[Spec]) -> bool {
+        let table = self.published.load();
+        let live = |spec: &Spec| table.models.get(&spec.name).is_some_and(|served| served.default.is_some());
+        let given_up = |spec: &Spec| {
+            let lenient = matches!(self.declared, Declared::Everything(_));
+            lenient && !self.loading.contains(&spec.name) && self.plan(spec).load.is_none()
+        };
+        specs.iter().any(live) && specs.iter().all(|spec| live(spec) || given_up(spec))
+    }
+
+    fn plan(&self, spec: &Spec) -> Plan {
+        let none = Vec::new();
+        let found = self.found.get(&spec.name).unwrap_or(&none);
+        let settle = self.roots.iter().find(|root| root.name == spec.registry).map_or(Duration::ZERO, |root| root.settle);
+        let table = self.published.load();
+        let served = table.models.get(&spec.name);
+        let live: HashMap<u64, Standing<'_>> = served
+            .into_iter()
+            .flat_map(|served| &served.versions)
+            .map(|(number, live)| (*number, Standing { fingerprint: live.fingerprint, run: &live.run }))
+            .collect();
+        plan::plan(&Scene {
+            spec,
+            found,
+            readiness: &|found| readiness(found, settle),
+            has_digest: &|found| match &spec.version {
+                Want::Digest(wanted) => self.digests.get(&key(found)).is_some_and(|digest| digest.as_ref() == Some(wanted)),
+                _ => false,
+            },
+            failed: self.failed.get(&spec.name).unwrap_or(&HashMap::new()),
+            live: &live,
+            default: served.and_then(|served| served.default.as_ref()).map(|live| live.version),
+        })
+    }
+
+    fn start_load(&mut self, spec: &Spec, version: u64, default: Option<u64>) {
+        let Some(found) = self.found.get(&spec.name).and_then(|all| all.iter().find(|found| found.version == version)) else {
+            return;
+        };
+        let settle = self.roots.iter().find(|root| root.name == spec.registry).map_or(Duration::ZERO, |root| root.settle);
+        let settled = readiness(found, settle) == Readiness::Settled;
+        let load = Load {
+            found: found.clone(),
+            run: spec.run.clone(),
+            // Only the version that callers get without asking for it must not break them.
+            published: self
+                .published
+                .load()
+                .models
+                .get(&spec.name)
+                .and_then(|served| served.default.clone())
+                .filter(|_| default == Some(version)),
+            engines: self.engines.clone(),
+            status: self.status.clone(),
+            reaper: self.reaper.clone(),
+        };
+        self.loading.insert(spec.name.clone());
+        self.status.set(&spec.name, version, State::Found, None, None);
+        let events = self.events.clone();
+        let found = load.found.clone();
+        let work = move || {
+            sluicegate_engine::lower_priority();
+            let outcome = load.work();
+            let _ = events.send(Event::Loaded { found, settled, outcome });
+        };
+        let name = format!("load-{}", spec.name).chars().take(15).collect();
+        if let Err(error) = std::thread::Builder::new().name(name).spawn(work) {
+            tracing::error!(model = %spec.name, version, %error, "no thread to load a version; trying again");
+            self.loading.remove(&spec.name);
+        }
+    }
+
+    fn loaded(&mut self, found: &Found, settled: bool, outcome: Result<Live>) {
+        let Found { model, version, .. } = found;
+        self.loading.remove(model);
+        match outcome {
+            Ok(live) => {
+                if let Some(failed) = self.failed.get_mut(model) {
+                    failed.remove(version);
+                }
+                self.publish(Arc::new(live));
+            }
+            Err(error) if !settled => {
+                // Perhaps its files are still on their way.
+                tracing::debug!(%model, version, %error, "version is not complete yet");
+                self.fail(found, settled);
+                self.status.set(model, *version, State::Found, Some(format!("waiting: {error}")), None);
+            }
+            Err(error) => {
+                tracing::error!(%model, version, %error, code = error.code().name(), "version failed; what is live goes on");
+                counter!(metric::LOADS, "model" => model.to_string(), "outcome" => "failed").increment(1);
+                self.fail(found, settled);
+                let reason = error.message().to_owned();
+                let live = self.published.load().models.get(model).is_some_and(|served| served.versions.contains_key(version));
+                if live {
+                    let reason = format!("serves its former files; the new ones failed: {reason}");
+                    self.status.set(model, *version, State::Live, Some(reason), None);
+                } else {
+                    self.status.set(model, *version, State::Failed, Some(reason.clone()), None);
+                }
+                self.published.change(|table| {
+                    let served = table.models.entry(model.clone()).or_default();
+                    served.reason = Some(format!("version {version} failed: {reason}"));
+                });
+            }
+        }
+    }
+
+    fn fail(&mut self, found: &Found, settled: bool) {
+        let failure = Failure { fingerprint: found.fingerprint, settled };
+        self.failed.entry(found.model.clone()).or_default().insert(found.version, failure);
+    }
+
+    fn publish(&self, live: Arc<Live>) {
+        let (model, version) = (live.model.clone(), live.version);
+        counter!(metric::LOADS, "model" => model.to_string(), "outcome" => "live").increment(1);
+        tracing::info!(%model, version, digest = %live.digest, engine = live.engine, device = live.device,
+            execution = ?live.batcher().execution(), one_row_us = live.one_row.as_micros(), "version live");
+        if let Some(reason) = &live.fallback {
+            tracing::warn!(%model, version, engine = live.engine, reason, "version runs on another engine than the preferred one");
+        }
+        self.status.set(&model, version, State::Live, live.fallback.clone(), Some(live.digest.clone()));
+        let mut former = None;
+        self.published.change(|table| {
+            let served = table.models.entry(model.clone()).or_default();
+            if served.default.as_ref().is_none_or(|default| default.version == version) {
+                served.default = Some(live.clone());
+            }
+            former = served.versions.insert(version, live.clone());
+        });
+        if let Some(former) = former {
+            former.announce(false);
+        }
+        live.announce(true);
+    }
+
+    /// Lets the version that should answer do so, where it is live.
+    fn switch(&self, spec: &Spec, plan: &Plan) {
+        let table = self.published.load();
+        let Some(served) = table.models.get(&spec.name) else {
+            self.published.change(|table| {
+                table.models.entry(spec.name.clone()).or_default();
+            });
+            return;
+        };
+        let Some(next) = plan.default.and_then(|version| served.versions.get(&version)) else { return };
+        let Some(now) = &served.default else { return };
+        if now.version == next.version {
+            return;
+        }
+        let breaks = next.signature.breaks(&now.signature);
+        if !spec.run.allow_signature_change && !breaks.is_empty() {
+            let reason = format!("not made the default: it would break its callers: {}", breaks.join("; "));
+            self.status.set(&spec.name, next.version, State::Live, Some(reason), None);
+            return;
+        }
+        let (from, to) = (now.version, next.version);
+        self.published.change(|table| {
+            if let Some(served) = table.models.get_mut(&spec.name) {
+                served.default = served.versions.get(&to).cloned();
+                served.reason = None;
+            }
+        });
+        counter!(metric::SWAPS, "model" => spec.name.to_string()).increment(1);
+        tracing::info!(model = %spec.name, from, to, "version swapped");
+    }
+
+    fn retire(&self, model: &ModelName, version: u64) {
+        let mut retired = None;
+        // Before the table: the last request may end, and the version be freed, right after.
+        self.status.set(model, version, State::Draining, None, None);
+        self.published.change(|table| {
+            if let Some(served) = table.models.get_mut(model) {
+                retired = served.versions.remove(&version);
+            }
+        });
+        if let Some(live) = retired {
+            live.announce(false);
+            tracing::info!(%model, version, "version drains");
+        }
+    }
+
+    fn forget_undeclared(&mut self, specs: &[Spec]) {
+        let declared: HashSet<&ModelName> = specs.iter().map(|spec| &spec.name).collect();
+        let table = self.published.load();
+        let gone: Vec<ModelName> = table.models.keys().filter(|model| !declared.contains(model)).cloned().collect();
+        for model in gone {
+            tracing::info!(%model, "model is no longer declared; it drains");
+            table
+                .models
+                .get(&model)
+                .into_iter()
+                .flat_map(|served| served.versions.values())
+                .for_each(|live| live.announce(false));
+            self.published.change(|table| drop(table.models.remove(&model)));
+            self.status.forget(&model);
+            self.failed.remove(&model);
+        }
+        let wants_digest = specs.iter().filter(|spec| matches!(spec.version, Want::Digest(_)));
+        for found in wants_digest.filter_map(|spec| self.found.get(&spec.name)).flatten() {
+            let digest = || Manifest::read(&found.path).and_then(|manifest| Verified::read(found.clone(), manifest));
+            self.digests.entry(key(found)).or_insert_with(|| digest().ok().map(|verified| verified.digest));
+        }
+    }
+}
+
+fn readiness(found: &Found, settle: Duration) -> Readiness {
+    Readiness::of(found.still, settle, || Manifest::read(&found.path).is_ok_and(|manifest| Verified::is_vouched(&manifest)))
+}
+
+fn key(found: &Found) -> (ModelName, u64, Fingerprint) {
+    (found.model.clone(), found.version, found.fingerprint)
+}
+
+/// One version on its way.
+struct Load {
+    found: Found,
+    run: Run,
+    published: Option<Arc<Live>>,
+    engines: Arc<Engines>,
+    status: Arc<Status>,
+    reaper: Reaper,
+}
+
+impl Load {
+    fn work(self) -> Result<Live> {
+        let began = Instant::now();
+        let (model, version) = (self.found.model.clone(), self.found.version);
+        let step = |state, digest| self.status.set(&model, version, state, None, digest);
+        let manifest = Manifest::read(&self.found.path)?;
+        let verified = Verified::read(self.found, manifest)?;
+        step(State::Verified, Some(verified.digest.clone()));
+        let published = self.published.as_ref().map(|live| &live.signature);
+        let loaded = Loaded::load(verified, &self.engines, &self.run, published)?;
+        step(State::Loaded, None);
+        let warm = Warm::up(loaded, self.run.limits.max_rows)?;
+        step(State::Warm, None);
+        let live = Live::new(warm, &self.run, &self.reaper)?;
+        histogram!(metric::LOAD_SECONDS, "model" => model.to_string()).record(began.elapsed().as_secs_f64());
+        Ok(live)
+    }
+}

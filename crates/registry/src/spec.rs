@@ -1,0 +1,66 @@
+//! What is declared of a model: where its versions come from, which of them serve, and how they run.
+
+use std::time::Duration;
+
+use sluicegate_batch::{Execution, Limits};
+use sluicegate_core::{Digest, ModelName};
+use sluicegate_engine::Options;
+
+/// Which version answers those who name none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// The newest complete one that could be loaded.
+    Latest,
+    /// This one.
+    Number(u64),
+    /// The one with this content.
+    Digest(Digest),
+}
+
+/// Which versions serve beside it, for those who name them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Also {
+    /// These.
+    Numbers(Vec<u64>),
+    /// Every one that the registry has.
+    All,
+}
+
+/// One declared model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spec {
+    /// The served name.
+    pub name: ModelName,
+    /// The name of its registry.
+    pub registry: String,
+    /// Which version answers.
+    pub version: Want,
+    /// Which serve beside it.
+    pub also: Also,
+    /// How it runs.
+    pub run: Run,
+}
+
+/// How a model runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Run {
+    /// Engine, device, instances, threads.
+    pub options: Options,
+    /// Bounds of batches and queue.
+    pub limits: Limits,
+    /// Whose thread runs batches.
+    pub execution: Execution,
+    /// How long a request may wait and run where it does not say so itself.
+    pub timeout: Duration,
+    /// Whether a new version may break the published signature.
+    pub allow_signature_change: bool,
+}
+
+/// All that is declared.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Declared {
+    /// Every model that the registries have, with its newest version.
+    Everything(Run),
+    /// These models.
+    Models(Vec<Spec>),
+}

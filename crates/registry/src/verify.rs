@@ -1,0 +1,87 @@
+//! Reads a version's files once, checks them against the manifest, and gives the version its digest.
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use sha2::{Digest as _, Sha256};
+use sluicegate_core::{Code, Digest, Error, Result};
+
+use crate::manifest::{FILE, Manifest};
+use crate::source::{Found, dir};
+
+/// The file that is loaded.
+const MODEL: &str = "model.onnx";
+
+/// A version whose files are what its manifest says.
+pub struct Verified {
+    /// Where it was found.
+    pub found: Found,
+    /// What its makers say of it.
+    pub manifest: Manifest,
+    /// The digest of all of its files: the SHA-256 of `sha256sum`'s own output over them, in the order of their names.
+    pub digest: Digest,
+    /// The model file.
+    pub model: PathBuf,
+    /// Its bytes, those that were hashed.
+    pub bytes: Vec<u8>,
+}
+
+impl Verified {
+    /// Whether the manifest vouches for the model file. Without that only time tells whether a copy has ended.
+    pub fn is_vouched(manifest: &Manifest) -> bool {
+        manifest.files.contains_key(MODEL)
+    }
+
+    /// Reads and checks the files.
+    ///
+    /// # Errors
+    /// [`Code::BadManifest`] naming the first file that is missing or has another digest; [`Code::Io`] where one cannot be
+    /// read.
+    pub fn read(found: Found, manifest: Manifest) -> Result<Self> {
+        let io = |name: &str, error: std::io::Error| Error::new(Code::Io, format!("{name}: {error}"));
+        let mut lines = Sha256::new();
+        let mut bytes = None;
+        let mut unseen = manifest.files.clone();
+        for file in dir::files(&found.path).map_err(|error| io("the version's directory", error))? {
+            let name = file.to_string_lossy().into_owned();
+            let path = found.path.join(&file);
+            let digest = if name == MODEL {
+                let content = std::fs::read(&path).map_err(|error| io(&name, error))?;
+                let digest = Digest::sha256(&Sha256::digest(&content));
+                bytes = Some(content);
+                digest
+            } else {
+                hash(&path).map_err(|error| io(&name, error))?
+            };
+            match unseen.remove(&name) {
+                Some(expected) if expected != digest => {
+                    let message = format!("{name} has the digest {digest}, {FILE} says {expected}");
+                    return Err(Error::new(Code::BadManifest, message));
+                }
+                _ => {}
+            }
+            let hex = digest.as_str().trim_start_matches("sha256:");
+            lines.update(format!("{hex}  {name}\n"));
+        }
+        if let Some(name) = unseen.keys().next() {
+            return Err(Error::new(Code::BadManifest, format!("{name} is missing, {FILE} names it")));
+        }
+        let Some(bytes) = bytes else {
+            return Err(Error::new(Code::BadManifest, format!("there is no {MODEL} in the version's directory")));
+        };
+        let digest = Digest::sha256(&lines.finalize());
+        Ok(Self { model: found.path.join(MODEL), found, manifest, digest, bytes })
+    }
+}
+
+fn hash(path: &std::path::Path) -> std::io::Result<Digest> {
+    let mut file = std::fs::File::open(path)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(Digest::sha256(&hasher.finalize())),
+            read => hasher.update(&buffer[..read]),
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The keys of `sluicegate.yaml`, section by section. What is written about a field here is what `docs/config.md` says.
+
+use std::path::PathBuf;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use sluicegate_engine::EngineChoice;
+
+use super::text::{Address, Count, Duration, Size};
+
+/// The address for applications: inference, schemas, documentation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http {
+    /// Where to listen, as IP:PORT. A container listens on 0.0.0.0:8080. Changing it needs a restart.
+    pub address: Address,
+    /// The path that a proxy in front of the gateway takes away, as `/ml`: it is put before every path in the documentation.
+    pub root_path: String,
+    /// The largest request body that is read, after decompression too.
+    pub max_body: Size,
+    /// How long a connection may stay open without a request.
+    pub keep_alive: Duration,
+    /// How long a client may take to send the head of a request.
+    pub header_timeout: Duration,
+    /// The most connections that are open at once; further ones wait to be accepted.
+    pub max_connections: Count<1, 1_000_000>,
+    /// Which web pages may call the gateway from a browser. Without it, none but its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cors: Option<Cors>,
+}
+
+/// Which web pages may call the gateway from a browser.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Cors {
+    /// Origins as `https://app.example.com`, or `*` for every one.
+    pub allow_origins: Vec<String>,
+}
+
+/// The address for operators: metrics, health, status.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ops {
+    /// Where to listen, as IP:PORT. Changing it needs a restart.
+    pub address: Address,
+}
+
+/// What is logged to standard error, and how.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// Lines for people or JSON for machines; `auto` is `human` on a terminal and `json` elsewhere.
+    pub format: LogFormat,
+    /// The least severe level that is logged: error, warn, info, debug or trace; by module too, as `info,sluicegate_registry=debug`.
+    pub level: String,
+}
+
+/// The form of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum LogFormat {
+    #[default]
+    #[expect(missing_docs, reason = "a comment would split the schema's enum; `log.format` explains the three")]
+    Auto,
+    #[expect(missing_docs, reason = "as above")]
+    Human,
+    #[expect(missing_docs, reason = "as above")]
+    Json,
+}
+
+/// Bounds on the whole process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// The most requests between their arrival and their answer; further ones are refused at once, to be tried again later.
+    pub in_flight: Count<1, 1_000_000>,
+}
+
+/// How the process ends after SIGTERM or SIGINT.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Shutdown {
+    /// How long requests in flight may take to finish. Keep it, with `not_ready`, below the pod's terminationGracePeriodSeconds.
+    pub grace: Duration,
+    /// How long to say "not ready" and still take requests before that, where a load balancer is slow to notice.
+    pub not_ready: Duration,
+}
+
+/// What runs models.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Engine {
+    /// The library of ONNX Runtime, version 1.24 or newer. Without it, ORT_DYLIB_PATH and then the usual places.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub onnxruntime: Option<PathBuf>,
+    /// What loads a model that does not say: `auto` prefers ONNX Runtime and takes tract where that is not found or cannot load it.
+    #[schemars(schema_with = "engine_schema")]
+    pub default: EngineChoice,
+}
+
+/// Where versions come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Registry {
+    /// What kind of registry it is.
+    #[serde(rename = "type")]
+    pub kind: RegistryType,
+    /// The directory, with `<model>/<version>/model.onnx` in it. A relative path in the file is relative to the file's directory.
+    #[schemars(with = "String")]
+    pub path: PathBuf,
+    /// How often to look for new versions.
+    #[serde(default = "one_second")]
+    pub poll: Duration,
+    /// How long the files of a version must stay unchanged before it is loaded, where no manifest has their digests.
+    #[serde(default = "one_second")]
+    pub settle: Duration,
+}
+
+/// A kind of registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum RegistryType {
+    #[expect(missing_docs, reason = "a comment would split the schema's enum; `path` explains it")]
+    Directory,
+}
+
+const fn one_second() -> Duration {
+    Duration::from_secs(1)
+}
+
+pub(super) fn engine_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "enum": ["auto", "onnxruntime", "tract"] })
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            address: Address::local(8080),
+            root_path: String::new(),
+            max_body: Size::from_mib(64),
+            keep_alive: Duration::from_secs(75),
+            header_timeout: Duration::from_secs(10),
+            max_connections: Count::clamped(10_000),
+            cors: None,
+        }
+    }
+}
+
+impl Default for Ops {
+    fn default() -> Self {
+        Self { address: Address::local(8082) }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Auto, level: "info".to_owned() }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { in_flight: Count::clamped(4096) }
+    }
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self { grace: Duration::from_secs(25), not_ready: Duration::default() }
+    }
+}
+
+impl Registry {
+    /// A directory with the default times.
+    pub fn directory(path: impl Into<PathBuf>) -> Self {
+        Self { kind: RegistryType::Directory, path: path.into(), poll: one_second(), settle: one_second() }
+    }
+}

@@ -1,0 +1,88 @@
+//! One connection: HTTP/1.1 or HTTP/2 by its first bytes, closed when idle, stuck, drained or cut.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::net::TcpStream;
+use tokio::time::{Duration, Instant, sleep};
+
+use super::pulse::{Judge, Pulse, Pulsed, Routes, Verdict};
+use super::{Settings, Shutdown};
+
+/// How long a connection that was told to close may stay open without a request or an answer on its way: a client of
+/// HTTP/2 has to answer first, and one that is gone does not.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What all connections of a listener share.
+pub(super) struct Server {
+    router: Router,
+    settings: Settings,
+    shutdown: Shutdown,
+    http: Builder<TokioExecutor>,
+}
+
+impl Server {
+    pub(super) fn new(router: Router, settings: Settings, shutdown: Shutdown) -> Self {
+        let mut http = Builder::new(TokioExecutor::new());
+        // hyper's own timer of the head runs while a connection is idle, and is made anew for each request: see `pulse`
+        http.http1().timer(TokioTimer::new()).header_read_timeout(None);
+        http.http2().timer(TokioTimer::new()).keep_alive_interval(settings.keep_alive).max_concurrent_streams(256);
+        Self { router, settings, shutdown, http }
+    }
+
+    /// Serves one connection to its end.
+    pub(super) fn connection(&self, stream: TcpStream) -> impl Future<Output = ()> + Send + 'static {
+        let Settings { keep_alive, header_timeout, .. } = self.settings;
+        let (begun, cut) = self.shutdown.of_connection();
+        let (router, http) = (self.router.clone(), self.http.clone());
+        async move {
+            let pulse = Arc::new(Pulse::default());
+            let io = TokioIo::new(Pulsed::new(stream, Arc::clone(&pulse)));
+            let mut connection = pin!(http.serve_connection(io, Routes { router, pulse: Arc::clone(&pulse) }));
+            let mut begun = pin!(begun.cancelled());
+            let mut cut = pin!(cut.cancelled());
+            let period = Judge::period(keep_alive, header_timeout);
+            let mut timer = pin!(sleep(period));
+            let mut judge = Judge::new(Instant::now());
+            let mut closing = false;
+            loop {
+                tokio::select! {
+                    biased;
+                    ended = connection.as_mut() => {
+                        if let Err(error) = ended {
+                            tracing::debug!(error, "connection failed");
+                        }
+                        return;
+                    }
+                    () = begun.as_mut(), if !closing => {
+                        closing = true;
+                        connection.as_mut().graceful_shutdown();
+                        timer.as_mut().reset(Instant::now() + LINGER);
+                    }
+                    () = cut.as_mut() => return,
+                    () = timer.as_mut() => {
+                        let now = Instant::now();
+                        if closing && pulse.is_quiet() {
+                            return;
+                        }
+                        let next = if closing { LINGER } else { period };
+                        timer.as_mut().reset(now + next);
+                        match judge.judge(&pulse, now, keep_alive, header_timeout) {
+                            Verdict::Keep => {}
+                            Verdict::Stuck => return,
+                            Verdict::Idle if closing => return,
+                            Verdict::Idle => {
+                                closing = true;
+                                connection.as_mut().graceful_shutdown();
+                                timer.as_mut().reset(now + LINGER);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

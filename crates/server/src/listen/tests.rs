@@ -1,0 +1,147 @@
+//! Listening and draining, over real sockets on the loopback address.
+
+use axum::routing::get;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinHandle;
+
+use super::*;
+
+const LONG: Duration = Duration::from_secs(20);
+
+fn settings() -> Settings {
+    Settings { keep_alive: LONG, header_timeout: LONG, max_connections: 16 }
+}
+
+struct Running {
+    address: SocketAddr,
+    shutdown: Shutdown,
+    task: JoinHandle<Drained>,
+}
+
+fn run(settings: Settings, grace: Duration) -> Running {
+    let router = Router::new()
+        .route("/", get(|| async { "hello" }))
+        .route("/slow", get(|| async { tokio::time::sleep(Duration::from_millis(200)).await }))
+        .route("/never", get(std::future::pending::<()>));
+    let listener = Listener::bind("http", SocketAddr::from(([127, 0, 0, 1], 0)), settings).expect("a free port");
+    let address = listener.local_addr();
+    let shutdown = Shutdown::new(grace);
+    let task = tokio::spawn(listener.serve(router, shutdown.clone()));
+    Running { address, shutdown, task }
+}
+
+async fn send(address: SocketAddr, text: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.expect("connected");
+    stream.write_all(text.as_bytes()).await.expect("sent");
+    stream
+}
+
+/// What comes until there is this text, or the end.
+async fn read_until(stream: &mut TcpStream, text: &str) -> String {
+    let mut got = String::new();
+    let mut buffer = [0; 1024];
+    loop {
+        let count = timeout(LONG, stream.read(&mut buffer)).await.expect("in time").unwrap_or(0);
+        got.push_str(&String::from_utf8_lossy(&buffer[..count]));
+        if count == 0 || got.contains(text) {
+            return got;
+        }
+    }
+}
+
+/// Waits for the other side to close.
+async fn closed(stream: &mut TcpStream) -> String {
+    read_until(stream, "\0").await
+}
+
+fn request(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n")
+}
+
+#[tokio::test]
+async fn a_taken_address_says_what_to_change() {
+    let running = run(settings(), LONG);
+    let error = Listener::bind("ops", running.address, settings()).expect_err("taken");
+    let expected =
+        format!("ops address {} is in use: end what uses it, or choose another one with ops.address or --ops", running.address);
+    assert_eq!((error.code(), error.message()), (Code::Io, &*expected));
+    let error = Listener::bind("http", SocketAddr::from(([192, 0, 2, 1], 80)), settings()).expect_err("not ours");
+    assert!(error.message().contains("is none of this machine's"), "{error}");
+}
+
+#[tokio::test]
+async fn a_drain_finishes_requests_and_closes_idle_connections_at_once() {
+    let running = run(settings(), LONG);
+    let mut idle = send(running.address, &request("/")).await;
+    assert!(read_until(&mut idle, "hello").await.starts_with("HTTP/1.1 200"));
+    let mut silent = send(running.address, "").await;
+    let mut slow = send(running.address, &request("/slow")).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let begun = Instant::now();
+    running.shutdown.begin();
+    assert_eq!(closed(&mut idle).await, "");
+    assert_eq!(closed(&mut silent).await, "");
+    assert!(begun.elapsed() < Duration::from_millis(120), "idle connections do not wait: {:?}", begun.elapsed());
+    let answer = closed(&mut slow).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("connection: close"), "{answer}");
+    assert_eq!(running.task.await.expect("no panic"), Drained { cut: 0 });
+    assert!(TcpStream::connect(running.address).await.is_err(), "the address is closed");
+}
+
+#[tokio::test]
+async fn what_has_not_finished_in_time_is_cut_and_counted() {
+    let running = run(settings(), Duration::from_millis(100));
+    let mut never = send(running.address, &request("/never")).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    running.shutdown.begin();
+    assert_eq!(running.task.await.expect("no panic"), Drained { cut: 1 });
+    assert_eq!(closed(&mut never).await, "");
+}
+
+#[tokio::test]
+async fn when_every_slot_is_taken_a_connection_waits_for_one() {
+    let running = run(Settings { max_connections: 1, ..settings() }, LONG);
+    let mut first = send(running.address, &request("/")).await;
+    read_until(&mut first, "hello").await;
+    let mut second = send(running.address, &request("/")).await;
+    let mut buffer = [0; 1];
+    assert!(timeout(Duration::from_millis(100), second.read(&mut buffer)).await.is_err(), "it waits");
+    drop(first);
+    assert!(read_until(&mut second, "hello").await.contains("hello"));
+}
+
+#[tokio::test]
+async fn a_head_that_never_ends_is_cut_and_an_idle_connection_lives_longer() {
+    let times = Settings { header_timeout: Duration::from_millis(100), ..settings() };
+    let running = run(times, LONG);
+    let mut stuck = send(running.address, "GET / HTTP/1.1\r\nhost:").await;
+    let mut silent = send(running.address, "").await;
+    let mut idle = send(running.address, &request("/")).await;
+    read_until(&mut idle, "hello").await;
+    closed(&mut stuck).await;
+    closed(&mut silent).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    idle.write_all(request("/").as_bytes()).await.expect("open");
+    assert!(read_until(&mut idle, "hello").await.contains("hello"), "keep_alive has not passed");
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_after_keep_alive_and_a_slow_request_is_not() {
+    let running = run(Settings { keep_alive: Duration::from_millis(100), ..settings() }, LONG);
+    let mut slow = send(running.address, &request("/slow")).await;
+    let mut idle = send(running.address, &request("/")).await;
+    assert!(closed(&mut idle).await.contains("hello"));
+    assert!(read_until(&mut slow, "\r\n\r\n").await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn http2_is_spoken_on_the_same_port() {
+    let running = run(settings(), LONG);
+    let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0";
+    let mut stream = send(running.address, preface).await;
+    let mut head = [0; 9];
+    timeout(LONG, stream.read_exact(&mut head)).await.expect("in time").expect("a frame");
+    assert_eq!(head[3], 4, "the first frame is SETTINGS");
+    running.shutdown.begin();
+    assert_eq!(running.task.await.expect("no panic"), Drained { cut: 0 });
+}

@@ -1,0 +1,73 @@
+//! The log, on standard error: lines for people or JSON for machines, with facts as fields.
+
+use std::io::IsTerminal;
+
+use sluicegate_core::{Code, Error, Result};
+use tracing::Subscriber;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
+
+use crate::config::{Log, LogFormat};
+
+/// Changes the level while the process runs.
+#[derive(Clone, Debug)]
+pub struct Levels(reload::Handle<EnvFilter, Registry>);
+
+/// Starts the log of this process.
+///
+/// # Errors
+/// [`Code::BadConfig`] for a level that is none, [`Code::Internal`] when it has been started already.
+pub fn init(config: &Log) -> Result<Levels> {
+    let (filter, handle) = reload::Layer::new(filter(&config.level)?);
+    let started = Registry::default().with(filter).with(layer(config.format)).try_init();
+    started.map_err(|error| Error::new(Code::Internal, format!("the log cannot be started: {error}")))?;
+    Ok(Levels(handle))
+}
+
+impl Levels {
+    /// Logs from now on what these directives say.
+    ///
+    /// # Errors
+    /// [`Code::BadConfig`] for a level that is none.
+    pub fn set(&self, level: &str) -> Result<()> {
+        let changed = self.0.reload(filter(level)?);
+        changed.map_err(|error| Error::new(Code::Internal, format!("the log level cannot be changed: {error}")))
+    }
+}
+
+fn filter(level: &str) -> Result<EnvFilter> {
+    EnvFilter::builder().parse(level).map_err(|error| Error::new(Code::BadConfig, format!("log.level `{level}`: {error}")))
+}
+
+fn layer<S: Subscriber + for<'span> LookupSpan<'span>>(format: LogFormat) -> Box<dyn Layer<S> + Send + Sync> {
+    let terminal = std::io::stderr().is_terminal();
+    let layer = fmt::layer().with_writer(std::io::stderr);
+    if format == LogFormat::Json || (format == LogFormat::Auto && !terminal) {
+        layer.json().flatten_event(true).with_span_list(false).boxed()
+    } else if terminal {
+        // its own default has colours, unless NO_COLOR is set
+        layer.boxed()
+    } else {
+        layer.with_ansi(false).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_is_checked() {
+        assert!(filter("info,sluicegate_registry=debug").is_ok());
+        assert_eq!(filter("a=b=c").expect_err("no directive").code(), Code::BadConfig);
+    }
+
+    #[test]
+    fn every_format_has_a_layer() {
+        for format in [LogFormat::Auto, LogFormat::Human, LogFormat::Json] {
+            let _: Box<dyn Layer<Registry> + Send + Sync> = layer(format);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The metrics of `sluicegate_core::metric`, collected in this process and printed as Prometheus reads them.
+
+use std::time::Duration;
+
+use metrics::Recorder;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use sluicegate_core::metric::{self, Type};
+use sluicegate_core::{Code, Error, Result};
+
+use super::process;
+
+/// The content type of [`Metrics::render`].
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// How often observations are sorted into their buckets, so that memory stays small between two scrapes.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// The metrics of this process.
+#[derive(Clone, Debug)]
+pub struct Metrics(PrometheusHandle);
+
+impl Metrics {
+    /// Starts to collect. Handles that were looked up before count nothing.
+    ///
+    /// # Errors
+    /// [`Code::Internal`] when something collects already.
+    pub fn install() -> Result<Self> {
+        let recorder = recorder()?;
+        let handle = recorder.handle();
+        let installed = metrics::set_global_recorder(recorder);
+        installed.map_err(|error| Error::new(Code::Internal, format!("metrics cannot be collected: {error}")))?;
+        Ok(Self(handle))
+    }
+
+    /// Every metric, with those of the process and the build read now. It reads files of `/proc`.
+    pub fn render(&self) -> String {
+        let mut text = self.0.render();
+        process::render(&mut text);
+        text
+    }
+
+    /// Keeps the memory of histograms small. It never ends: spawn it, and abort it with the process.
+    pub async fn upkeep(self) {
+        let mut clock = tokio::time::interval(UPKEEP);
+        clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            clock.tick().await;
+            self.0.run_upkeep();
+        }
+    }
+}
+
+/// A recorder that knows every metric's help and every histogram's buckets.
+fn recorder() -> Result<PrometheusRecorder> {
+    let buckets = |builder: PrometheusBuilder, suffix: &str, bounds| {
+        builder
+            .set_buckets_for_metric(Matcher::Suffix(suffix.to_owned()), bounds)
+            .map_err(|error| Error::new(Code::Internal, format!("the buckets of `{suffix}` cannot be set: {error}")))
+    };
+    let builder = buckets(PrometheusBuilder::new(), "_seconds", metric::SECONDS)?;
+    let recorder = buckets(builder, "_rows", metric::ROWS)?.build_recorder();
+    for metric in metric::ALL {
+        let (name, help) = (metric.name.into(), metric.help.into());
+        match metric.kind {
+            Type::Counter => recorder.describe_counter(name, None, help),
+            Type::Gauge => recorder.describe_gauge(name, None, help),
+            Type::Histogram => recorder.describe_histogram(name, None, help),
+        }
+    }
+    Ok(recorder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn histograms_have_buckets_and_everything_has_its_help() {
+        let recorder = recorder().expect("buckets");
+        metrics::with_local_recorder(&recorder, || {
+            let name = "fraud".parse().expect("a name");
+            let meter = metric::VersionMeter::new(&name, 3);
+            meter.seconds.record(0.003);
+            meter.batch_rows.record(5.0);
+            meter.ok.increment(1);
+            metrics::gauge!(metric::READY).set(1.0);
+        });
+        let text = Metrics(recorder.handle()).render();
+        for line in [
+            "# HELP sluicegate_requests_total Requests answered, by the error code or `ok`.",
+            "# TYPE sluicegate_request_seconds histogram",
+            r#"sluicegate_requests_total{model="fraud",version="3",code="ok"} 1"#,
+            r#"sluicegate_request_seconds_bucket{model="fraud",version="3",le="0.0025"} 0"#,
+            r#"sluicegate_request_seconds_bucket{model="fraud",version="3",le="0.005"} 1"#,
+            r#"sluicegate_batch_rows_bucket{model="fraud",version="3",le="8"} 1"#,
+            "sluicegate_ready 1",
+        ] {
+            assert!(text.lines().any(|got| got == line), "{line}\nis not in\n{text}");
+        }
+        assert!(!text.contains("quantile"), "a summary cannot be added up over replicas: {text}");
+    }
+
+    #[test]
+    fn every_histogram_has_buckets_by_its_name() {
+        for metric in metric::ALL.iter().filter(|metric| metric.kind == Type::Histogram) {
+            assert!(metric.name.ends_with("_seconds") || metric.name.ends_with("_rows"), "{}", metric.name);
+        }
+    }
+}
