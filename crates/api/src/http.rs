@@ -44,6 +44,8 @@ pub struct Shared {
     pub status: Arc<Status>,
     /// Whether new requests are welcome.
     pub ready: Box<dyn Fn() -> bool + Send + Sync>,
+    /// What became of the last change of the configuration, as JSON.
+    pub config_state: Box<dyn Fn() -> serde_json::Value + Send + Sync>,
     /// Largest request body, decompressed, in bytes.
     pub max_body: usize,
     /// This program's version.

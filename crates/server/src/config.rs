@@ -69,6 +69,7 @@ pub struct Config {
     pub batching: Batching,
     /// The models that are served. Without this key, every model of every registry, each with its newest version.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Vec<Model>")]
     pub models: Option<Vec<Model>>,
 }
 

@@ -68,7 +68,7 @@ pub struct Drained {
 }
 
 impl Listener {
-    /// Opens an address. `name` is the section and flag that set it: `http`, `ops`.
+    /// Opens an address. `name` is the section and flag that set it: `http`, `ops`. It must be called within the runtime.
     ///
     /// # Errors
     /// [`Code::Io`], and which setting to change.

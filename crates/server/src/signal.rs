@@ -65,3 +65,18 @@ impl Signals {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn both_signals_are_received_and_end_nothing_by_themselves() {
+        let mut signals = Signals::install().expect("signals");
+        for (name, expected) in [("-TERM", Received::Terminate), ("-INT", Received::Interrupt)] {
+            let sent = std::process::Command::new("sh").args(["-c", &format!("kill {name} {}", std::process::id())]).status();
+            assert!(sent.expect("kill runs").success());
+            assert_eq!(signals.terminated().await, expected);
+        }
+    }
+}

@@ -201,14 +201,26 @@ pub fn error(dialect: Dialect, head: &Head, error: &Error) -> Response {
         Fault::Caller | Fault::Overload => tracing::debug!(request_id, trace, code = code.name(), %error, "request refused"),
         _ => tracing::error!(request_id, trace, code = code.name(), %error, "request failed"),
     }
-    let message = if code == Code::Internal { "internal error; the log of the gateway has it under this request id" } else { error.message() };
+    let message = if code == Code::Internal {
+        "internal error; the log of the gateway has it under this request id"
+    } else {
+        error.message()
+    };
     let mut response = match dialect {
-        Dialect::V2 => json(head, wire.http, &V2Error { error: message, detail: error.problems(), code: code.name(), request_id }),
+        Dialect::V2 => {
+            json(head, wire.http, &V2Error { error: message, detail: error.problems(), code: code.name(), request_id })
+        }
         Dialect::Typed if wire.typed == StatusCode::UNPROCESSABLE_ENTITY => {
             let one;
             let problems = match error.problems() {
                 [] => {
-                    one = [Problem { kind: "value_error", loc: vec!["body".into()], msg: message.to_owned(), input: None, ctx: None }];
+                    one = [Problem {
+                        kind: "value_error",
+                        loc: vec!["body".into()],
+                        msg: message.to_owned(),
+                        input: None,
+                        ctx: None,
+                    }];
                     &one[..]
                 }
                 all => all,
@@ -238,7 +250,9 @@ mod tests {
 
     #[test]
     fn the_encoding_is_one_that_the_caller_accepts() {
-        let asked = |list: &str| Encoding::accepted(&HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_str(list).expect("a header"))]));
+        let asked = |list: &str| {
+            Encoding::accepted(&HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_str(list).expect("a header"))]))
+        };
         assert_eq!(asked("br, gzip;q=0.5, deflate"), Some(Encoding::Gzip));
         assert_eq!(asked("gzip;q=0, deflate"), Some(Encoding::Deflate));
         assert_eq!(asked("identity"), None);

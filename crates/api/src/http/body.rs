@@ -75,7 +75,9 @@ fn decode(headers: &HeaderMap, body: Bytes, bound: usize) -> Result<Bytes> {
         "" | "identity" => Ok(body),
         "gzip" | "x-gzip" => inflate(MultiGzDecoder::new(&body[..]), "gzip", bound),
         "deflate" => inflate(ZlibDecoder::new(&body[..]), "deflate", bound),
-        other => Err(Error::new(Code::UnsupportedMedia, format!("content-encoding is `{other}`, expected gzip, deflate or identity"))),
+        other => {
+            Err(Error::new(Code::UnsupportedMedia, format!("content-encoding is `{other}`, expected gzip, deflate or identity")))
+        }
     }
 }
 
@@ -83,10 +85,9 @@ fn inflate(decoder: impl Read, name: &str, bound: usize) -> Result<Bytes> {
     let mut plain = Vec::new();
     // One byte more than the bound tells a body at the bound from one beyond it.
     let limit = u64::try_from(bound).unwrap_or(u64::MAX).saturating_add(1);
-    decoder
-        .take(limit)
-        .read_to_end(&mut plain)
-        .map_err(|error| Error::new(Code::BadEncoding, format!("the body is not what its content-encoding {name} says: {error}")))?;
+    decoder.take(limit).read_to_end(&mut plain).map_err(|error| {
+        Error::new(Code::BadEncoding, format!("the body is not what its content-encoding {name} says: {error}"))
+    })?;
     if plain.len() > bound {
         return Err(too_large(bound));
     }

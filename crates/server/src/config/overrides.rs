@@ -76,7 +76,7 @@ fn child<'a>(node: &'a mut Node, word: &str, place: &Place) -> Result<&'a mut No
             let length = items.len();
             let index = number.ok_or_else(|| format!("expected the number of a list's element, got `{word}`"))?;
             if index > length {
-                return Err(format!("the list has {length} elements: the next one has the number {length}, got {index}"));
+                return Err(format!("the list ends before that: its next element has the number {length}, got {index}"));
             }
             if index == length {
                 items.push(new());

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use proptest::prelude::*;
 use sluicegate_core::VersionRef;
 use sluicegate_engine::{Device, EngineChoice};
 
@@ -201,6 +202,24 @@ fn a_file_that_is_no_yaml_has_one_error_with_its_place() {
     assert_eq!(lines(&errors), ["c:2: is not UTF-8"]);
 }
 
+proptest! {
+    #[test]
+    fn no_text_panics(text in "(models|http|name|also|[a-z:,#&*!|<>\"' 0-9\\n\\[\\]{}-]){0,60}", word in "[A-Z_0-9]{0,12}") {
+        let name = format!("{ENV_PREFIX}{word}");
+        let _ = parse_with(&text, &[(&name, &text)], &Overrides::default());
+    }
+}
+
+#[test]
+fn aliases_that_multiply_are_refused() {
+    let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for n in 1..12 {
+        let aliases = vec![format!("*a{}", n - 1); 10].join(", ");
+        text.push_str(&format!("a{n}: &a{n} [{aliases}]\n"));
+    }
+    assert_eq!(errors(&text).len(), 1);
+}
+
 #[test]
 fn an_anchor_has_a_value_and_a_section_may_be_empty() {
     let config = parse("http:\nbatching: &b { max_rows: 4 }\nmodels: [ { name: m, batching: *b } ]").expect("good");
@@ -248,7 +267,7 @@ fn a_variable_reaches_every_key_and_a_wrong_one_is_named() {
         ("SLUICEGATE__BATCHING__MAX_ROW", "8", "unknown key `max_row`; did you mean `max_rows`?"),
         ("SLUICEGATE__BATCHING__MAX_ROWS", "x", "batching.max_rows: expected a whole number from 1 to 65536, got `x`"),
         ("SLUICEGATE__BATCHING", "x", "batching: expected keys and values, got text"),
-        ("SLUICEGATE__MODELS__2__NAME", "b", "the list has 1 elements: the next one has the number 1, got 2"),
+        ("SLUICEGATE__MODELS__2__NAME", "b", "the list ends before that: its next element has the number 1, got 2"),
         ("SLUICEGATE__MODELS__X__NAME", "b", "expected the number of a list's element, got `X`"),
         ("SLUICEGATE__LOG__LEVEL__X", "b", "log.level: expected text, got keys and values"),
         ("SLUICEGATE__LOG____X", "b", "two underscores stand between two keys, as in SLUICEGATE__BATCHING__MAX_ROWS"),

@@ -6,6 +6,9 @@ use tokio::task::JoinHandle;
 
 use super::*;
 
+/// More than the buffers of two sockets hold.
+const BIG: usize = 32 << 20;
+
 const LONG: Duration = Duration::from_secs(20);
 
 fn settings() -> Settings {
@@ -22,6 +25,7 @@ fn run(settings: Settings, grace: Duration) -> Running {
     let router = Router::new()
         .route("/", get(|| async { "hello" }))
         .route("/slow", get(|| async { tokio::time::sleep(Duration::from_millis(200)).await }))
+        .route("/big", get(|| async { vec![b'x'; BIG] }))
         .route("/never", get(std::future::pending::<()>));
     let listener = Listener::bind("http", SocketAddr::from(([127, 0, 0, 1], 0)), settings).expect("a free port");
     let address = listener.local_addr();
@@ -86,6 +90,19 @@ async fn a_drain_finishes_requests_and_closes_idle_connections_at_once() {
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("connection: close"), "{answer}");
     assert_eq!(running.task.await.expect("no panic"), Drained { cut: 0 });
     assert!(TcpStream::connect(running.address).await.is_err(), "the address is closed");
+}
+
+#[tokio::test]
+async fn an_answer_on_its_way_to_a_slow_client_is_not_cut_short_by_a_drain() {
+    let running = run(settings(), LONG);
+    let mut slow = send(running.address, &request("/big")).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    running.shutdown.begin();
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let mut got = Vec::new();
+    timeout(LONG, slow.read_to_end(&mut got)).await.expect("in time").expect("to its end");
+    assert!(got.len() > BIG, "{}", got.len());
+    assert_eq!(running.task.await.expect("no panic"), Drained { cut: 0 });
 }
 
 #[tokio::test]

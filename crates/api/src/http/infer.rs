@@ -1,0 +1,119 @@
+//! `POST /v2/models/{model}[/versions/{version}]/infer`.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use axum::extract::{Path, Request as HttpRequest, State};
+use axum::response::Response as HttpResponse;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use sluicegate_core::{Code, DType, Error, ModelRef, Request, Result, Shape, VersionRef};
+use sluicegate_gateway::Routed;
+use sluicegate_registry::Live;
+
+use super::answer::{self, Dialect, Head};
+use super::json::{self, Binary, Encoded};
+use super::{Api, binary, body};
+
+/// The parts of the path.
+pub type Parts = Path<HashMap<String, String>>;
+
+/// Answers an inference request.
+pub async fn infer(State(api): State<Api>, Path(parts): Parts, request: HttpRequest) -> HttpResponse {
+    let (head, content) = request.into_parts();
+    let about = Head::of(&head.headers);
+    let routed = async {
+        let permit = api.gateway.admit()?;
+        let content = body::read(&head.headers, content, api.max_body).await.inspect_err(sluicegate_gateway::meter::unrouted)?;
+        let target = target(&parts).inspect_err(sluicegate_gateway::meter::unrouted)?;
+        Ok((api.gateway.route(permit, &target)?, content))
+    };
+    let (routed, content) = match routed.await {
+        Ok(routed) => routed,
+        Err(error) => return answer::error(Dialect::V2, &about, &error),
+    };
+    let live = routed.live().clone();
+    let mut response = match run(&api, &routed, &about, &head.headers, content).await {
+        Ok(response) => {
+            routed.answered();
+            response
+        }
+        Err(error) => {
+            routed.failed(&error);
+            answer::error(Dialect::V2, &about, &error)
+        }
+    };
+    answer::sign(&mut response, &live);
+    response
+}
+
+/// The model and version that a path names.
+///
+/// # Errors
+/// [`Code::UnknownVersion`] where the version is none.
+pub fn target(parts: &HashMap<String, String>) -> Result<ModelRef<'_>> {
+    let model = parts.get("model").map_or("", String::as_str);
+    let version = parts.get("version").map(|version| version.parse::<VersionRef>()).transpose()?;
+    Ok(ModelRef { model, version })
+}
+
+async fn run(api: &Api, routed: &Routed, about: &Head, headers: &HeaderMap, content: Bytes) -> Result<HttpResponse> {
+    let (request, binary) = decode(routed.live(), headers, content)?;
+    let meter = &routed.live().meter;
+    meter.decode.record(routed.began().elapsed().as_secs_f64());
+    let response = api.gateway.infer(routed, request).await?;
+    let encoding = Instant::now();
+    let id = response.id.as_deref().unwrap_or_else(|| about.id());
+    let Encoded { body, json } = json::write(&response, id, &binary)?;
+    let content_type = if json.is_some() { "application/octet-stream" } else { "application/json" };
+    let mut response = answer::respond(about, StatusCode::OK, HeaderValue::from_static(content_type), body);
+    if let Some(json) = json {
+        response.headers_mut().insert(binary::HEADER_LENGTH, HeaderValue::from(json));
+    }
+    meter.encode.record(encoding.elapsed().as_secs_f64());
+    Ok(response)
+}
+
+fn decode(live: &Live, headers: &HeaderMap, content: Bytes) -> Result<(Request, Binary)> {
+    let (head, raw) = binary::split(headers, content)?;
+    match raw {
+        // A length of zero: the body is one tensor and nothing else.
+        Some(raw) if head.is_empty() => Ok((whole(live, raw)?, Binary::all())),
+        raw => json::read(&head, raw),
+    }
+}
+
+/// A body that is one tensor: its type is the model's, its one free dimension follows from its length.
+fn whole(live: &Live, mut raw: binary::Raw) -> Result<Request> {
+    let bad = |why: String| Error::new(Code::InvalidShape, format!("a raw request {why}"));
+    let [spec] = live.signature.inputs() else {
+        return Err(bad(format!("is for models of one input, `{}` has {}", live.model, live.signature.inputs().len())));
+    };
+    let skip = usize::from(live.signature.is_batched());
+    let free = spec.dims[skip..].iter().filter(|dim| dim.fixed().is_none()).count();
+    let size = match spec.dtype.size() {
+        // One string, which takes the whole body.
+        None if free == 0 && spec.dims[skip..].iter().all(|dim| dim.fixed() == Some(1)) => {
+            let shape = spec.dims.iter().map(|_| 1).collect();
+            let tensor = sluicegate_core::Tensor::text(shape, vec![raw.rest()])?;
+            return Ok(Request { inputs: vec![(spec.name.to_string(), tensor)], ..Request::default() });
+        }
+        None => return Err(bad(format!("of {} is for a shape of one element", DType::Bytes))),
+        Some(size) => size,
+    };
+    if free > 1 {
+        return Err(bad(format!("is for models with one free dimension, input `{}` has {free}", spec.name)));
+    }
+    let fixed: usize = spec.dims[skip..].iter().filter_map(|dim| dim.fixed()).product::<usize>().max(1) * size;
+    let length = raw.left();
+    if !length.is_multiple_of(fixed) || (free == 0 && length != fixed) {
+        return Err(Error::new(
+            Code::WrongByteCount,
+            format!("a raw request for input `{}` takes {fixed} bytes, got {length}", spec.name),
+        ));
+    }
+    let batch = std::iter::repeat_n(1, skip);
+    let shape: Shape = batch.chain(spec.dims[skip..].iter().map(|dim| dim.fixed().unwrap_or(length / fixed))).collect();
+    let tensor = raw.take(&spec.name, spec.dtype, shape, length as u64)?;
+    Ok(Request { inputs: vec![(spec.name.to_string(), tensor)], ..Request::default() })
+}

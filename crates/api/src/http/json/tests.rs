@@ -1,0 +1,88 @@
+//! What the JSON of the protocol promises.
+
+use proptest::prelude::*;
+use sluicegate_core::response::Output;
+
+use super::*;
+
+fn parse(text: &str) -> Result<(Request, Binary)> {
+    read(&Bytes::copy_from_slice(text.as_bytes()), None)
+}
+
+#[test]
+fn data_may_come_before_its_type_flat_or_nested() {
+    for text in [
+        r#"{"inputs":[{"name":"x","datatype":"FP32","shape":[2,2],"data":[1,2,3,4]}]}"#,
+        r#"{"inputs":[{"data":[[1,2],[3,4.0]],"shape":[2,2],"name":"x","datatype":"FP32"}],"model_name":"ignored"}"#,
+    ] {
+        let (request, _) = parse(text).expect("a good request");
+        assert_eq!(&*request.inputs[0].1.values::<f32>().expect("floats"), [1.0, 2.0, 3.0, 4.0]);
+    }
+}
+
+#[test]
+fn parameters_are_read_and_reserved_ones_refused() {
+    let with = |parameters: &str| {
+        parse(&format!(
+            r#"{{"id":"7","parameters":{parameters},"inputs":[{{"name":"x","datatype":"INT8","shape":[1],"data":[1]}}]}}"#
+        ))
+    };
+    let (request, binary) = with(r#"{"priority":1,"timeout":5000,"binary_data_output":true,"mine":"x"}"#).expect("good");
+    assert_eq!((request.priority, request.timeout), (1, Some(Duration::from_millis(5))));
+    assert!(binary.is("y"));
+    assert_eq!(with(r#"{"triton_x":1}"#).expect_err("reserved").code(), Code::Malformed);
+    assert_eq!(with(r#"{"sequence_id":7}"#).expect_err("not served").code(), Code::Unsupported);
+    assert!(with(r#"{"sequence_id":0,"sequence_start":false}"#).is_ok());
+    assert_eq!(with(r#"{"mine":[1]}"#).expect_err("a list").code(), Code::Malformed);
+}
+
+#[test]
+fn a_shape_that_overflows_is_refused_before_memory_is_taken() {
+    for shape in ["[9223372036854775807,9223372036854775807]", "[-1]", "[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]", "[1.5]", "\"x\""] {
+        let text = format!(r#"{{"inputs":[{{"name":"x","datatype":"FP32","shape":{shape},"data":[]}}]}}"#);
+        assert_eq!(parse(&text).expect_err(shape).code(), Code::Malformed);
+    }
+    let large = r#"{"inputs":[{"name":"x","datatype":"FP64","shape":[4611686018427387904],"data":[]}]}"#;
+    assert_eq!(parse(large).expect_err("no elements").code(), Code::WrongElementCount);
+}
+
+#[test]
+fn a_fault_is_told_with_its_byte() {
+    let error = parse("{\n  \"inputs\": [x]}").expect_err("malformed");
+    assert_eq!(error.problems()[0].loc, ["body".into(), 15usize.into()]);
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..64), json in ".{0,64}") {
+        let _ = read(&bytes.into(), None);
+        let _ = parse(&format!(r#"{{"inputs":[{{"name":"x","datatype":"FP32","shape":[1],"data":{json}}}]}}"#));
+    }
+
+    /// A response read as a request gives the same tensors: JSON and binary are each other's inverse.
+    #[test]
+    fn what_is_answered_can_be_asked(values in prop::collection::vec(-1e6f32..1e6, 0..20), words in prop::collection::vec(".*", 1..4), raw: bool) {
+        let tensors = [
+            ("x", Tensor::from_vec(Shape::new(&[values.len()]), values).expect("fits")),
+            ("w", Tensor::text(Shape::new(&[words.len()]), words.into_iter().map(Bytes::from).collect()).expect("fits")),
+        ];
+        let response = Response {
+            model: "m".parse().expect("a name"),
+            version: 1,
+            digest: sluicegate_core::Digest::sha256(&[0; 32]),
+            id: None,
+            outputs: tensors.iter().enumerate().map(|(place, (name, tensor))| Output { name: (*name).into(), place, tensor: tensor.clone() }).collect(),
+        };
+        let binary = if raw { Binary::all() } else { Binary::default() };
+        let Encoded { body, json } = write(&response, "1", &binary).expect("writes");
+        let text = String::from_utf8_lossy(&body[..json.unwrap_or(body.len())]).replacen("\"outputs\"", "\"inputs\"", 1);
+        let rest = json.map(|json| Bytes::copy_from_slice(&body[json..]));
+        let headers = http::HeaderMap::from_iter(rest.iter().map(|_| (binary::HEADER_LENGTH, http::HeaderValue::from(text.len()))));
+        let whole = [text.as_bytes(), rest.as_deref().unwrap_or_default()].concat();
+        let (head, raw) = binary::split(&headers, whole.into()).expect("splits");
+        let (request, _) = read(&head, raw).expect("reads");
+        for ((_, sent), (_, got)) in tensors.iter().zip(&request.inputs) {
+            prop_assert_eq!(sent, got);
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! What is served: metadata and readiness of the protocol, and the overview for people.
+
+use axum::extract::{Path, Request, State};
+use axum::response::Response;
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+use sluicegate_core::signature::TensorSpec;
+use sluicegate_core::{ModelName, ModelRef, Result, Signature};
+use sluicegate_registry::{Live, Served};
+
+use super::Api;
+use super::answer::{self, Dialect, Head};
+use super::infer::{Parts, target};
+
+/// The extensions that are really served.
+pub const EXTENSIONS: &[&str] = &["binary_tensor_data", "schedule_policy", "parameters"];
+
+/// `GET /v2`
+pub async fn server(State(api): State<Api>, request: Request) -> Response {
+    let body = json!({ "name": "sluicegate", "version": api.version, "extensions": EXTENSIONS });
+    answer::json(&Head::of(request.headers()), StatusCode::OK, &body)
+}
+
+/// `GET /v2/models`
+pub async fn list(State(api): State<Api>, request: Request) -> Response {
+    let table = api.gateway.published().load();
+    let mut names: Vec<&str> = table.models.keys().map(ModelName::as_str).collect();
+    names.sort_unstable();
+    answer::json(&Head::of(request.headers()), StatusCode::OK, &json!({ "models": names }))
+}
+
+/// `GET /v2/models/{model}[/versions/{version}]`
+pub async fn metadata(State(api): State<Api>, Path(parts): Parts, request: Request) -> Response {
+    let head = Head::of(request.headers());
+    let table = api.gateway.published().load();
+    let found = target(&parts).and_then(|target| {
+        let live = table.find(target.model, target.version.as_ref())?;
+        Ok((live, table.models.get(target.model)))
+    });
+    match found {
+        Ok((live, served)) => {
+            let mut response = answer::json(&head, StatusCode::OK, &describe(live, served));
+            answer::sign(&mut response, live);
+            response
+        }
+        Err(error) => answer::error(Dialect::V2, &head, &error),
+    }
+}
+
+fn describe(live: &Live, served: Option<&Served>) -> Value {
+    let versions: Vec<String> = served.into_iter().flat_map(|served| served.versions.keys()).map(u64::to_string).collect();
+    let tensor = |spec: &TensorSpec| json!({ "name": spec.name, "datatype": spec.dtype, "shape": spec.dims });
+    let mut properties = Map::new();
+    let mut property = |key: &str, value: String| properties.insert(key.into(), value.into());
+    property("version", live.version.to_string());
+    property("digest", live.digest.to_string());
+    property("engine", live.engine.to_owned());
+    property("device", live.device.clone());
+    if let Some(reason) = &live.fallback {
+        property("engine_fallback", reason.clone());
+    }
+    json!({
+        "name": live.model,
+        "versions": versions,
+        "platform": "onnx_onnxv1",
+        "inputs": live.signature.inputs().iter().map(tensor).collect::<Vec<_>>(),
+        "outputs": live.signature.outputs().iter().map(tensor).collect::<Vec<_>>(),
+        "properties": properties,
+    })
+}
+
+/// `GET /v2/models/{model}[/versions/{version}]/ready`
+pub async fn ready(State(api): State<Api>, Path(parts): Parts, request: Request) -> Response {
+    let head = Head::of(request.headers());
+    let table = api.gateway.published().load();
+    let found = target(&parts).and_then(|target| table.find(target.model, target.version.as_ref()));
+    match found {
+        Ok(live) => answer::json(&head, StatusCode::OK, &json!({ "name": live.model, "ready": true })),
+        Err(error) => answer::error(Dialect::V2, &head, &error),
+    }
+}
+
+/// `GET /models`
+pub async fn overview(State(api): State<Api>, request: Request) -> Response {
+    let table = api.gateway.published().load();
+    let mut models: Vec<_> = table.models.iter().collect();
+    models.sort_by_key(|(name, _)| *name);
+    let models: Vec<Value> = models.into_iter().map(|(name, served)| summary(name, served)).collect();
+    answer::json(&Head::of(request.headers()), StatusCode::OK, &json!({ "models": models }))
+}
+
+fn summary(name: &ModelName, served: &Served) -> Value {
+    let is_default = |live: &Live| served.default.as_ref().is_some_and(|default| default.version == live.version);
+    let version = |live: &std::sync::Arc<Live>| json!({ "version": live.version.to_string(), "digest": live.digest, "default": is_default(live) });
+    let mut summary = json!({
+        "name": name,
+        "ready": served.default.is_some(),
+        "versions": served.versions.values().map(version).collect::<Vec<_>>(),
+    });
+    if let Some(description) = served.default.as_ref().and_then(|live| live.description.as_ref()) {
+        summary["description"] = description.as_str().into();
+    }
+    if let (None, Some(reason)) = (&served.default, &served.reason) {
+        summary["reason"] = reason.as_str().into();
+    }
+    summary
+}
+
+/// `GET /models/{model}[@{version}]`
+pub async fn detail(State(api): State<Api>, Path(parts): Parts, request: Request) -> Response {
+    let head = Head::of(request.headers());
+    match one(&api, parts.get("model").map_or("", String::as_str)) {
+        Ok(body) => answer::json(&head, StatusCode::OK, &body),
+        Err(error) => answer::error(Dialect::Typed, &head, &error),
+    }
+}
+
+fn one(api: &Api, name: &str) -> Result<Value> {
+    let target = ModelRef::parse(name)?;
+    let table = api.gateway.published().load();
+    let live = table.find(target.model, target.version.as_ref())?;
+    let mut detail = table.models.get(target.model).map_or_else(|| json!({}), |served| summary(&live.model, served));
+    let signature: &Signature = &live.signature;
+    detail["version"] = live.version.to_string().into();
+    detail["digest"] = json!(live.digest);
+    detail["description"] = json!(live.description);
+    detail["engine"] = live.engine.into();
+    detail["engine_fallback"] = json!(live.fallback);
+    detail["device"] = live.device.as_str().into();
+    detail["execution"] = json!(live.batcher().execution());
+    detail["batched"] = signature.is_batched().into();
+    detail["one_row_microseconds"] = json!(live.one_row.as_secs_f64() * 1e6);
+    detail["full_batch_microseconds"] = json!(live.full_batch.as_secs_f64() * 1e6);
+    detail["inputs"] = json!(signature.inputs());
+    detail["outputs"] = json!(signature.outputs());
+    detail["example"] = json!(signature.example());
+    detail["lineage"] = json!(live.lineage);
+    Ok(detail)
+}
