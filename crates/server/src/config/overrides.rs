@@ -15,6 +15,8 @@ pub struct Overrides {
     pub ops: Option<String>,
     /// `--models`: the directory of the registry [`LOCAL`].
     pub models: Option<PathBuf>,
+    /// `--onnxruntime`: [`engine.onnxruntime`](super::Engine::onnxruntime).
+    pub onnxruntime: Option<PathBuf>,
 }
 
 /// Lays environment, then flags, over the tree. Variables are taken in the order of their names.
@@ -28,11 +30,13 @@ pub(super) fn apply(tree: &mut Tree, env: &[(String, String)], flags: &Overrides
             errors.push(ConfigError::new(name, message));
         }
     }
-    let models = flags.models.as_ref().map(|path| path.to_string_lossy().into_owned());
+    let text = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
+    let (models, library) = (text(&flags.models), text(&flags.onnxruntime));
     for (flag, words, value) in [
         ("--http", &["http", "address"][..], &flags.http),
         ("--ops", &["ops", "address"], &flags.ops),
         ("--models", &["registries", LOCAL, "path"], &models),
+        ("--onnxruntime", &["engine", "onnxruntime"], &library),
     ] {
         if let Some(value) = value
             && let Err(message) = set(&mut tree.root, words, value, &Place::Named(flag.to_owned()))

@@ -14,7 +14,7 @@ use super::text::{Address, Count, Duration, Size};
 pub struct Http {
     /// Where to listen, as IP:PORT. A container listens on 0.0.0.0:8080. Changing it needs a restart.
     pub address: Address,
-    /// The path that a proxy in front of the gateway takes away, as `/ml`: it is put before every path in the documentation.
+    /// A path before all others, as `/ml`, for a proxy in front of the gateway: requests are answered with it and without it.
     pub root_path: String,
     /// The largest request body that is read, after decompression too.
     pub max_body: Size,

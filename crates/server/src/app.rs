@@ -1,0 +1,281 @@
+//! The wiring of a running gateway: registry, gateway, routes, addresses, and the order of start and end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use metrics::counter;
+use parking_lot::Mutex;
+use serde::Serialize;
+use sluicegate_api::http::openapi::Cache;
+use sluicegate_api::http::{Api, Shared};
+use sluicegate_batch::{Execution, Limits};
+use sluicegate_core::{Code, Error, Result, VersionRef, metric};
+use sluicegate_engine::open::Search;
+use sluicegate_engine::{Engines, Options};
+use sluicegate_gateway::Gateway;
+use sluicegate_registry::reconcile::Root;
+use sluicegate_registry::spec::Run;
+use sluicegate_registry::{Also, Declared, Registry, Spec, Want};
+use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
+
+use crate::config::{self, Config, Watched};
+use crate::listen::{Drained, Listener, Settings, Shutdown};
+use crate::signal::Signals;
+use crate::telemetry::log::Levels;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::process::{COMMIT, VERSION};
+
+/// How often the configuration file is looked at.
+const WATCH: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// A started gateway: its addresses are open.
+pub struct App {
+    config: Config,
+    http: Listener,
+    ops: Listener,
+    api: Api,
+    registry: Arc<Registry>,
+    going: Arc<AtomicBool>,
+    metrics: Arc<Metrics>,
+    signals: Signals,
+    engines: String,
+}
+
+/// What became of the last change of the configuration file.
+#[derive(Clone, Default, Serialize)]
+struct Reload {
+    state: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<String>,
+    /// Sections that changed and are read at the start alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    needs_restart: Vec<&'static str>,
+}
+
+/// The runtime that serves: one thread a core.
+///
+/// # Errors
+/// [`Code::Io`] where the machine gives no threads.
+pub fn runtime() -> Result<tokio::runtime::Runtime> {
+    let built = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("serve").build();
+    built.map_err(|error| Error::new(Code::Io, format!("the runtime cannot be started: {error}")))
+}
+
+/// The engines of this machine.
+///
+/// # Errors
+/// [`Code::NoEngine`] where the library asked for cannot be used.
+pub fn engines(config: &Config) -> Result<Engines> {
+    Engines::find(&Search { explicit: config.engine.onnxruntime.clone(), ..Search::default() })
+}
+
+/// The registries.
+pub fn roots(config: &Config) -> Vec<Root> {
+    let root = |(name, registry): (&String, &config::Registry)| Root {
+        name: name.clone(),
+        path: registry.path.clone(),
+        poll: registry.poll.get(),
+        settle: registry.settle.get(),
+    };
+    config.registries.iter().map(root).collect()
+}
+
+/// What is declared of models.
+pub fn declared(config: &Config) -> Declared {
+    let Some(models) = &config.models else {
+        let any = config::ModelBatching::default().over(&config.batching);
+        return Declared::Everything(run(config, &any, None, sluicegate_engine::Device::Auto, false));
+    };
+    let spec = |model: &config::Model| Spec {
+        name: model.name.clone(),
+        registry: model.registry.clone(),
+        version: match &model.version {
+            config::Version::Is(VersionRef::Number(number)) => Want::Number(*number),
+            config::Version::Is(VersionRef::Digest(digest)) => Want::Digest(digest.clone()),
+            // A directory has no aliases; the configuration's own check says so.
+            config::Version::Is(VersionRef::Alias(_)) | config::Version::Latest => Want::Latest,
+        },
+        also: match &model.also {
+            config::Also::All => Also::All,
+            config::Also::These(refs) => Also::Numbers(refs.iter().filter_map(number).collect()),
+        },
+        run: run(config, &model.batching.over(&config.batching), model.engine, model.device, model.allow_signature_change),
+    };
+    Declared::Models(models.iter().map(spec).collect())
+}
+
+fn number(version: &VersionRef) -> Option<u64> {
+    match version {
+        VersionRef::Number(number) => Some(*number),
+        VersionRef::Alias(_) | VersionRef::Digest(_) => None,
+    }
+}
+
+fn run(
+    config: &Config,
+    batching: &config::Batching,
+    engine: Option<sluicegate_engine::EngineChoice>,
+    device: sluicegate_engine::Device,
+    allow_signature_change: bool,
+) -> Run {
+    Run {
+        options: Options {
+            engine: engine.unwrap_or(config.engine.default),
+            device,
+            instances: batching.instances.nonzero(),
+            threads: batching.threads.nonzero(),
+        },
+        limits: Limits {
+            max_rows: batching.max_rows.get(),
+            max_delay: batching.max_delay.get(),
+            queue_rows: batching.queue_rows.get(),
+        },
+        execution: match batching.execution {
+            config::Execution::Auto => Execution::Auto,
+            config::Execution::Inline => Execution::Inline,
+            config::Execution::Threads => Execution::Threads,
+        },
+        timeout: batching.queue_timeout.get(),
+        allow_signature_change,
+    }
+}
+
+impl App {
+    /// Starts everything: addresses first, so that a port in use is told before models are loaded.
+    ///
+    /// # Errors
+    /// What is wrong with addresses, engines, registries; each a line that names the setting to change.
+    pub fn start(config: Config, watched: Watched, levels: Levels) -> Result<Self> {
+        let signals = Signals::install()?;
+        let metrics = Arc::new(Metrics::install()?);
+        let settings = Settings::from(&config.http);
+        let http = Listener::bind("http", config.http.address.0, settings)?;
+        let ops = Listener::bind("ops", config.ops.address.0, settings)?;
+        let engines = engines(&config)?;
+        let described = engines.describe();
+        tracing::info!(version = VERSION, commit = COMMIT, engines = described, "sluicegate starts");
+        let registry = Arc::new(Registry::start(roots(&config), declared(&config), Arc::new(engines))?);
+        let going = Arc::new(AtomicBool::new(false));
+        let reload = Arc::new(Mutex::new(Reload { state: "applied", ..Reload::default() }));
+        watch(watched, config.clone(), registry.clone(), levels, reload.clone())?;
+        let ready = {
+            let (registry, going) = (registry.clone(), going.clone());
+            move || registry.is_ready() && !going.load(Ordering::Acquire)
+        };
+        let api = Api::new(Shared {
+            gateway: Gateway::new(registry.published.clone(), config.limits.in_flight.get()),
+            status: registry.status.clone(),
+            ready: Box::new(ready),
+            config_state: Box::new(move || serde_json::json!(*reload.lock())),
+            max_body: usize::try_from(config.http.max_body.bytes()).unwrap_or(usize::MAX),
+            version: VERSION,
+            root_path: config.http.root_path.trim_end_matches('/').to_owned(),
+            openapi: Cache::default(),
+        });
+        Ok(Self { http, ops, api, registry, going, metrics, signals, engines: described, config })
+    }
+
+    /// The lines that say where to look.
+    pub fn welcome(&self) -> String {
+        let base = format!("http://{}{}", self.http.local_addr(), self.config.http.root_path);
+        format!(
+            "sluicegate {VERSION} ({})\n  try it    {base}/docs\n  predict   {base}/models/<model>/predict\n  protocol  {base}/v2\n  metrics   http://{}/metrics",
+            self.engines,
+            self.ops.local_addr()
+        )
+    }
+
+    /// Serves until a signal, then: not ready, no new connections, what is in flight finishes within the grace.
+    pub async fn serve(self) {
+        let Self { config, http, ops, api, registry, going, metrics, mut signals, .. } = self;
+        let shutdown = Shutdown::new(config.shutdown.grace.get());
+        let render = {
+            let metrics = metrics.clone();
+            Arc::new(move || metrics.render())
+        };
+        let upkeep = tokio::spawn(Metrics::upkeep(Metrics::clone(&metrics)));
+        let mut routes = api.routes();
+        if let Some(cors) = &config.http.cors {
+            routes = routes.layer(cors_layer(cors));
+        }
+        let served = tokio::spawn(http.serve(routes, shutdown.clone()));
+        // Operators watch the end of it too: their address closes last.
+        let after = Shutdown::new(std::time::Duration::from_secs(1));
+        let watched = tokio::spawn(ops.serve(api.ops_routes(render), after.clone()));
+
+        let signal = signals.terminated().await;
+        signals.exit_at_next();
+        tracing::info!(signal = signal.name(), grace = ?config.shutdown.grace.get(), "going: not ready, then no new connections");
+        going.store(true, Ordering::Release);
+        tokio::time::sleep(config.shutdown.not_ready.get()).await;
+        shutdown.begin();
+        match served.await {
+            Ok(Drained { cut: 0 }) => tracing::info!("drained: every request was answered"),
+            Ok(Drained { cut }) => tracing::warn!(cut, "connections cut: they did not finish within shutdown.grace"),
+            Err(error) => tracing::error!(%error, "the http listener failed"),
+        }
+        after.begin();
+        let _ = watched.await;
+        upkeep.abort();
+        // Ends the registry's thread; the versions are freed with the last handles.
+        drop((api, registry));
+    }
+}
+
+fn cors_layer(cors: &config::Cors) -> CorsLayer {
+    let origins = if cors.allow_origins.iter().any(|origin| origin == "*") {
+        AllowOrigin::any()
+    } else {
+        AllowOrigin::list(cors.allow_origins.iter().filter_map(|origin| origin.parse().ok()))
+    };
+    CorsLayer::new().allow_origin(origins).allow_methods(AllowMethods::any()).allow_headers(AllowHeaders::any())
+}
+
+/// Follows the configuration file on a thread of its own: a valid change is applied, an invalid one refused whole.
+fn watch(
+    mut watched: Watched,
+    mut config: Config,
+    registry: Arc<Registry>,
+    levels: Levels,
+    reload: Arc<Mutex<Reload>>,
+) -> Result<()> {
+    let registry = Arc::downgrade(&registry);
+    let follow = move || loop {
+        std::thread::sleep(WATCH);
+        let Some(registry) = registry.upgrade() else { return };
+        match watched.changed() {
+            None => {}
+            Some(Ok(next)) => {
+                let needs_restart = apply(&config, &next, &registry, &levels);
+                counter!(metric::CONFIG_RELOADS, "outcome" => "applied").increment(1);
+                tracing::info!(changed = ?config.changed_sections(&next), ?needs_restart, "configuration applied");
+                *reload.lock() = Reload { state: "applied", errors: Vec::new(), needs_restart };
+                config = next;
+            }
+            Some(Err(errors)) => {
+                counter!(metric::CONFIG_RELOADS, "outcome" => "refused").increment(1);
+                let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+                tracing::error!(?errors, "configuration refused; what runs goes on");
+                *reload.lock() = Reload { state: "refused", errors, needs_restart: Vec::new() };
+            }
+        }
+    };
+    let started = std::thread::Builder::new().name("config".into()).spawn(follow);
+    started.map(drop).map_err(|error| Error::new(Code::Io, format!("no thread to watch the configuration: {error}")))
+}
+
+/// Applies what can be applied; returns the changed sections that cannot.
+fn apply(old: &Config, new: &Config, registry: &Registry, levels: &Levels) -> Vec<&'static str> {
+    registry.declare(declared(new));
+    if old.log.level != new.log.level
+        && let Err(error) = levels.set(&new.log.level)
+    {
+        tracing::error!(%error, "log level stays as it was");
+    }
+    let live = ["models", "batching"];
+    let only_level = old.log.format == new.log.format;
+    old.changed_sections(new)
+        .into_iter()
+        .filter(|section| !live.contains(section) && !(*section == "log" && only_level))
+        .collect()
+}

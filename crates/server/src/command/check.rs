@@ -1,0 +1,196 @@
+//! `sluicegate check`: every error of a configuration and of the models that it declares, before anybody is served by them.
+
+use std::time::SystemTime;
+
+use serde::Serialize;
+use sluicegate_core::{Error, Result, Signature};
+use sluicegate_engine::Engines;
+use sluicegate_registry::load::Loaded;
+use sluicegate_registry::manifest::Manifest;
+use sluicegate_registry::reconcile::Root;
+use sluicegate_registry::source::Found;
+use sluicegate_registry::source::dir::Directory;
+use sluicegate_registry::spec::Run;
+use sluicegate_registry::verify::Verified;
+use sluicegate_registry::warm::Warm;
+use sluicegate_registry::{Also, Declared, Spec, Want};
+
+use super::{COULD_NOT, NO, Output, Source, WELL, complain, say};
+use crate::app;
+
+/// One thing that is wrong, or that is worth knowing.
+#[derive(Serialize)]
+struct Remark {
+    severity: &'static str,
+    place: String,
+    message: String,
+}
+
+#[derive(Default, Serialize)]
+struct Report {
+    /// Versions that were loaded and have answered.
+    versions: usize,
+    remarks: Vec<Remark>,
+}
+
+impl Report {
+    fn add(&mut self, severity: &'static str, place: impl ToString, message: impl ToString) {
+        self.remarks.push(Remark { severity, place: place.to_string(), message: message.to_string() });
+    }
+
+    fn error(&mut self, place: impl ToString, message: impl ToString) {
+        self.add("error", place, message);
+    }
+}
+
+/// Checks. Returns the exit code.
+pub(super) fn run(source: &Source, output: Output) -> u8 {
+    let mut report = Report::default();
+    match source.watch() {
+        Err(errors) => errors.iter().for_each(|error| report.error(error.place(), error.message())),
+        Ok((config, _)) => {
+            let engines = app::engines(&config);
+            match engines {
+                Err(error) => report.error("engine.onnxruntime", error),
+                Ok(engines) => check(&app::roots(&config), &app::declared(&config), &engines, &mut report),
+            }
+        }
+    }
+    let failed = report.remarks.iter().any(|remark| remark.severity == "error");
+    match output {
+        Output::Text => {
+            for Remark { severity, place, message } in &report.remarks {
+                say(format_args!("{severity}: {place}: {message}"));
+            }
+            let errors = report.remarks.iter().filter(|remark| remark.severity == "error").count();
+            say(format_args!("{} versions load and answer, {errors} errors", report.versions));
+        }
+        Output::Json => match serde_json::to_string_pretty(&report) {
+            Ok(json) => say(json),
+            Err(error) => {
+                complain(error);
+                return COULD_NOT;
+            }
+        },
+    }
+    if failed { NO } else { WELL }
+}
+
+fn check(roots: &[Root], declared: &Declared, engines: &Engines, report: &mut Report) {
+    let mut found: Vec<(&Root, Found)> = Vec::new();
+    for root in roots {
+        match (Directory { root: root.path.clone() }).list(SystemTime::now()) {
+            Err(error) => report.error(format_args!("registries.{}", root.name), error),
+            Ok(listing) => {
+                for remark in listing.remarks {
+                    report.add("warning", format_args!("registries.{}", root.name), remark);
+                }
+                found.extend(listing.found.into_iter().map(|found| (root, found)));
+            }
+        }
+    }
+    found.sort_by(|(_, a), (_, b)| (&a.model, a.version).cmp(&(&b.model, b.version)));
+    match declared {
+        Declared::Everything(run) => {
+            if found.is_empty() {
+                report.error("registries", "no model found; expected <model>/<version>/model.onnx in the registry's directory");
+            }
+            let mut before: Option<(Found, Signature)> = None;
+            for (_, version) in found {
+                let signature = one(&version, run, engines, report);
+                compare(before.as_ref(), &version, signature.as_ref(), report);
+                before = signature.map(|signature| (version, signature)).or(before);
+            }
+        }
+        Declared::Models(specs) => specs.iter().for_each(|spec| check_spec(spec, &found, engines, report)),
+    }
+}
+
+fn check_spec(spec: &Spec, found: &[(&Root, Found)], engines: &Engines, report: &mut Report) {
+    let place = format!("models.{}", spec.name);
+    let mine: Vec<&Found> = found
+        .iter()
+        .filter(|(root, found)| root.name == spec.registry && found.model == spec.name)
+        .map(|(_, found)| found)
+        .collect();
+    if mine.is_empty() {
+        return report.error(place, format_args!("registry `{}` has no version of it", spec.registry));
+    }
+    let has = |number: u64| mine.iter().any(|found| found.version == number);
+    if let Want::Number(number) = spec.version
+        && !has(number)
+    {
+        report.error(&place, format_args!("registry `{}` has no version {number} of it", spec.registry));
+    }
+    let beside = |found: &&&Found| match &spec.also {
+        Also::All => true,
+        Also::Numbers(numbers) => numbers.contains(&found.version),
+    };
+    if let Also::Numbers(numbers) = &spec.also {
+        for number in numbers.iter().filter(|&&number| !has(number)) {
+            report.error(&place, format_args!("registry `{}` has no version {number} of it, which `also` names", spec.registry));
+        }
+    }
+    let target = match &spec.version {
+        Want::Latest => mine.last().copied(),
+        Want::Number(number) => mine.iter().find(|found| found.version == *number).copied(),
+        Want::Digest(digest) => {
+            let has_it = |found: &&Found| verify(found).is_ok_and(|verified| verified.digest == *digest);
+            let target = mine.iter().copied().find(has_it);
+            if target.is_none() {
+                report.error(&place, format_args!("no version of it in registry `{}` has the digest {digest}", spec.registry));
+            }
+            target
+        }
+    };
+    let mut versions: Vec<&Found> = mine.iter().filter(beside).copied().chain(target).collect();
+    versions.sort_by_key(|found| found.version);
+    versions.dedup_by_key(|found| found.version);
+    for version in versions {
+        one(version, &spec.run, engines, report);
+    }
+}
+
+/// The steps of a version's life up to the point of being published.
+fn one(found: &Found, run: &Run, engines: &Engines, report: &mut Report) -> Option<Signature> {
+    let place = found.path.display().to_string();
+    let warm = verify(found)
+        .and_then(|verified| Loaded::load(verified, engines, run, None))
+        .and_then(|loaded| Warm::up(loaded, run.limits.max_rows));
+    match warm {
+        Ok(warm) => {
+            report.versions += 1;
+            if let Some(reason) = &warm.loaded.opened.fallback {
+                report.add("warning", &place, reason);
+            }
+            Some(warm.loaded.signature)
+        }
+        Err(error) => {
+            report.error(place, told(&error));
+            None
+        }
+    }
+}
+
+fn verify(found: &Found) -> Result<Verified> {
+    let manifest = Manifest::read(&found.path)?;
+    Verified::read(found.clone(), manifest)
+}
+
+fn told(error: &Error) -> String {
+    format!("{error} [{}]", error.code().name())
+}
+
+/// At a swap from one version to the next, a signature that breaks its callers is refused.
+fn compare(before: Option<&(Found, Signature)>, found: &Found, signature: Option<&Signature>, report: &mut Report) {
+    let (Some((before, old)), Some(new)) = (before, signature) else { return };
+    if before.model == found.model {
+        for breaks in new.breaks(old) {
+            report.add(
+                "warning",
+                found.path.display(),
+                format_args!("would be refused at a swap from version {}: {breaks}", before.version),
+            );
+        }
+    }
+}
