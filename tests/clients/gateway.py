@@ -78,6 +78,7 @@ def running(directory: Path, engine: str, registries: dict[str, Path], models: l
         "http": {"address": address},
         "ops": {"address": ops_address},
         "log": {"format": "json"},
+        "batching": {"queue_timeout": "5m"},  # a debug build of tract takes its time
         "engine": {"default": engine},
         "registries": {
             name: {"type": "directory", "path": str(path), "poll": "100ms", "settle": "100ms"}
@@ -96,7 +97,7 @@ def running(directory: Path, engine: str, registries: dict[str, Path], models: l
             [binary(), "serve", "--config", file], stdin=subprocess.DEVNULL, stdout=output, stderr=output
         )
         try:
-            wait_until_ready(process, ops_address, log)
+            wait_until_served(process, ops_address, log)
             yield Gateway(engine, address, ops_address)
             process.send_signal(signal.SIGTERM)
             assert process.wait(STOP_SECONDS) == 0, f"exit code {process.returncode}\n{tail(log)}"
@@ -105,13 +106,17 @@ def running(directory: Path, engine: str, registries: dict[str, Path], models: l
             process.wait()
 
 
-def wait_until_ready(process: subprocess.Popen, ops_address: str, log: Path) -> None:
+def wait_until_served(process: subprocess.Popen, ops_address: str, log: Path) -> None:
+    """Waits until the gateway is ready and every version that it found is live or failed."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
             pytest.fail(f"the gateway ended with exit code {process.returncode}\n{tail(log)}")
         try:
-            if http.get(f"http://{ops_address}/readyz", timeout=5).status_code == 200:
+            ready = http.get(f"http://{ops_address}/readyz", timeout=5).status_code == 200
+            models = http.get(f"http://{ops_address}/status", timeout=5).json()["models"]
+            states = {version["state"] for model in models for version in (model["versions"] or {}).values()}
+            if ready and states <= {"live", "failed"}:
                 return
         except requests.RequestException:
             pass  # not listening yet

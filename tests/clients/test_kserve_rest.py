@@ -17,15 +17,20 @@ from samples import Sample, Tensors, newest
 
 def ask(call: Callable[[InferenceRESTClient], Awaitable[Any]]) -> Any:
     async def run() -> Any:
-        async with InferenceRESTClient(RESTConfig(protocol="v2", timeout=60)) as client:
+        async with InferenceRESTClient(RESTConfig(protocol="v2", timeout=300)) as client:
             return await call(client)
 
     return asyncio.run(run())
 
 
-def infer(gateway: Gateway, model: str, inputs: list[InferInput], binary_output: bool = False) -> InferResponse:
+def infer(
+    gateway: Gateway, model: str, inputs: list[InferInput], binary_output: bool = False
+) -> tuple[InferResponse, dict[str, str]]:
+    """The answer and its headers."""
     request = InferRequest(model, inputs, request_id="kserve-1", parameters={"binary_data_output": binary_output})
-    return ask(lambda client: client.infer(gateway.url, request, model_name=model))
+    headers: dict[str, str] = {}
+    response = ask(lambda client: client.infer(gateway.url, request, model_name=model, response_headers=headers))
+    return response, headers
 
 
 def sent(name: str, datatype: str, values: np.ndarray, binary: bool) -> InferInput:
@@ -59,8 +64,9 @@ def test_a_model_is_ready_and_an_unknown_one_is_not(gateway, sample):
 def test_every_model_answers(gateway, sample, binary):
     latest = newest(sample.name)
     inputs = latest.rows(5)
-    response = infer(gateway, sample.name, inputs_of(latest, inputs, binary), binary)
-    assert (response.model_name, response.model_version, response.id) == (sample.name, str(latest.version), "kserve-1")
+    response, headers = infer(gateway, sample.name, inputs_of(latest, inputs, binary), binary)
+    assert (response.model_name, response.id) == (sample.name, "kserve-1")
+    assert headers["x-model-version"] == str(latest.version)
     expected = latest.expected(inputs)
     assert [output.name for output in response.outputs] == list(expected)
     for output in response.outputs:
@@ -71,7 +77,7 @@ def test_text_of_every_language_comes_back(gateways):
     made = gateways("onnxruntime", "zoo")
     values = zoo.values("BYTES")
     for binary in (True, False):
-        response = infer(made, zoo.identity("BYTES"), [sent("x", "BYTES", values, binary)], binary)
+        response, _ = infer(made, zoo.identity("BYTES"), [sent("x", "BYTES", values, binary)], binary)
         given = response.outputs[0].as_numpy()
         assert [v.decode() if isinstance(v, bytes) else v for v in given.flat] == list(values.flat)
 

@@ -15,7 +15,7 @@ def by_binary_tensors(gateway: Gateway, sample: Sample, inputs: Tensors) -> Tens
     def sent(name: str, values: np.ndarray) -> InferInput:
         return InferInput(name, list(values.shape), sample.datatype(name)).set_data_from_numpy(values)
 
-    with InferenceServerClient(gateway.address) as client:
+    with InferenceServerClient(gateway.address, network_timeout=300) as client:
         tensors = [sent(name, values) for name, values in inputs.items()]
         result = client.infer(sample.name, tensors, str(sample.version))
         return {output["name"]: decoded(result.as_numpy(output["name"])) for output in result.get_response()["outputs"]}

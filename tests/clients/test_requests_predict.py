@@ -83,6 +83,15 @@ def predict(gateway: Gateway, model: str, body: object):
     return gateway.post(f"/models/{model}/predict", json=body)
 
 
+def shown(problem: dict) -> dict:
+    """Without the input where it is long: FastAPI sends all of it back, and the gateway what it was."""
+    return problem if len(json.dumps(problem["input"])) <= 256 and not cut(problem["input"]) else without(problem, "input")
+
+
+def cut(value: object) -> bool:
+    return isinstance(value, str) and value.startswith(("a list of ", "an object of "))
+
+
 @pytest.mark.parametrize("case", WRONG)
 def test_a_wrong_record_gets_what_fastapi_would_say(gateways, twins, case):
     model, body = WRONG[case]
@@ -91,7 +100,7 @@ def test_a_wrong_record_gets_what_fastapi_would_say(gateways, twins, case):
     wanted = twins[model].post("/many" if isinstance(body, list) else "/one", json=body)
     assert (given.status_code, wanted.status_code) == (422, 422), given.text
     assert given.headers["content-type"] == "application/json"
-    assert given.json()["detail"] == wanted.json()["detail"]
+    assert [shown(problem) for problem in given.json()["detail"]] == [shown(problem) for problem in wanted.json()["detail"]]
     # and the next one is served
     assert predict(gateway, model, newest(model).signature["example"]).status_code == 200
 

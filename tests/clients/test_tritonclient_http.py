@@ -14,13 +14,13 @@ COMPRESSION = [None, "gzip", "deflate"]
 
 @pytest.fixture
 def client(gateway: Gateway):
-    with InferenceServerClient(gateway.address, concurrency=4) as client:
+    with InferenceServerClient(gateway.address, concurrency=4, network_timeout=300, connection_timeout=300) as client:
         yield client
 
 
 @pytest.fixture
 def made_client(made: Gateway):
-    with InferenceServerClient(made.address) as client:
+    with InferenceServerClient(made.address, network_timeout=300) as client:
         yield client
 
 
@@ -131,8 +131,8 @@ def test_json_and_binary_mix_in_every_way(client, sample, binary_in, binary_out)
 @pytest.mark.parametrize("request_", COMPRESSION)
 @pytest.mark.parametrize("binary", [True, False])
 def test_compression_both_ways(client, engine, request_, response, binary):
-    sample = newest("fraud")
-    inputs = sample.rows(200)
+    sample = newest("digits")
+    inputs = sample.rows(60)
     outputs = [InferRequestedOutput(each.name, binary) for each in sample.session.get_outputs()]
     result = client.infer(
         sample.name,

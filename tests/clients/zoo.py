@@ -42,9 +42,10 @@ def values(datatype: str) -> np.ndarray:
         return np.array(TEXTS, dtype=np.object_).reshape(3, 2)
     if datatype == "BOOL":
         return np.array([[True, False], [False, True], [True, True]])
-    info = ml_dtypes.finfo(element) if not np.issubdtype(element, np.integer) else np.iinfo(element)
-    middle = [0.1, -1.5] if not np.issubdtype(element, np.integer) else [3, 100]
-    return np.array([info.min, info.max, 0, 1, *middle]).astype(element).reshape(3, 2)
+    whole = np.issubdtype(element, np.integer)
+    info = np.iinfo(element) if whole else ml_dtypes.finfo(element)
+    elements = [info.min, info.max, 0, 1, *([3, 100] if whole else [0.1, -1.5])]
+    return np.array([element(each) for each in elements], dtype=element).reshape(3, 2)
 
 
 def write(registry: Path) -> list[str]:

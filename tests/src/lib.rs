@@ -1,1 +1,92 @@
-//! placeholder
+//! What the tests of the whole process share: models, requests that fit them, and what an answer must say.
+
+use serde_json::{Value, json};
+use sluicegate_core::{DType, Dim};
+use sluicegate_testkit::client::{Client, Request, Response};
+use sluicegate_testkit::onnx::{Model, rows};
+use sluicegate_testkit::process::Gateway;
+
+/// `sum = a + b` on FP32 rows of two columns.
+pub fn pair() -> Vec<u8> {
+    let dims = [rows(), Dim::Fixed(2)];
+    Model::new(17)
+        .input("a", DType::Fp32, &dims)
+        .input("b", DType::Fp32, &dims)
+        .output("sum", DType::Fp32, &dims)
+        .node("Add", &["a", "b"], &["sum"], &[])
+        .build()
+}
+
+/// The V2 path of a model.
+pub fn infer_path(model: &str) -> String {
+    format!("/v2/models/{model}/infer")
+}
+
+/// One tensor of a V2 request.
+pub fn tensor(name: &str, datatype: &str, shape: &[usize], data: &[f32]) -> Value {
+    json!({ "name": name, "datatype": datatype, "shape": shape, "data": data })
+}
+
+/// A V2 request of one FP32 tensor `x`.
+pub fn infer(shape: &[usize], data: &[f32]) -> Value {
+    json!({ "inputs": [tensor("x", "FP32", shape, data)] })
+}
+
+/// The elements of the first output of a V2 answer in JSON.
+pub fn numbers(answer: &Value) -> Vec<f32> {
+    let data = answer["outputs"][0]["data"].as_array().cloned().unwrap_or_default();
+    data.iter().filter_map(Value::as_f64).map(|number| number as f32).collect()
+}
+
+/// Little-endian bytes.
+pub fn raw(numbers: &[f32]) -> Vec<u8> {
+    numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
+}
+
+/// Asks, and expects 200.
+///
+/// # Panics
+/// With the answer, where it is another one.
+pub fn ask(client: &mut Client, request: &Request) -> Response {
+    let response = client.request(request).expect("an answer");
+    assert_eq!(response.status, 200, "{} {}: {}", request.method, request.path, response.text());
+    response
+}
+
+/// What one V2 request in JSON gives.
+///
+/// # Panics
+/// Where that is not 200.
+pub fn infer_once(gateway: &Gateway, model: &str, shape: &[usize], data: &[f32]) -> Value {
+    ask(&mut gateway.client(), &Request::post(&infer_path(model), infer(shape, data).to_string())).json()
+}
+
+/// The width of the rows of [`slow`].
+pub const SLOW_WIDTH: usize = 128;
+
+/// A model whose run takes some milliseconds a row. Served with `max_rows: 1`, a request takes as long as it has rows.
+pub fn slow() -> Vec<u8> {
+    sluicegate_testkit::onnx::slow(SLOW_WIDTH, 100)
+}
+
+/// So many rows that [`slow`] takes about `seconds` over them, by the gateway's own measurement.
+///
+/// # Panics
+/// Where the gateway has not measured the model.
+pub fn slow_rows(gateway: &Gateway, model: &str, seconds: f64) -> usize {
+    let detail = gateway.client().get(&format!("/models/{model}")).expect("an answer").json();
+    let row = detail["one_row_microseconds"].as_f64().expect("a measured model");
+    ((seconds * 1e6 / row) as usize).clamp(1, 100_000)
+}
+
+/// A request of so many rows to [`slow`], in the binary extension. Each row has its own number in every column.
+pub fn slow_request(model: &str, count: usize) -> Request {
+    let data: Vec<f32> = (0..count).flat_map(|row| std::iter::repeat_n(row as f32, SLOW_WIDTH)).collect();
+    let head = json!({
+        "parameters": { "binary_data_output": true },
+        "inputs": [{
+            "name": "x", "datatype": "FP32", "shape": [count, SLOW_WIDTH], "parameters": { "binary_data_size": 4 * data.len() },
+        }],
+    });
+    Request::binary(&infer_path(model), &head, &raw(&data))
+}

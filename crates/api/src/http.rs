@@ -46,8 +46,8 @@ pub struct Shared {
     pub ready: Box<dyn Fn() -> bool + Send + Sync>,
     /// What became of the last change of the configuration, as JSON.
     pub config_state: Box<dyn Fn() -> serde_json::Value + Send + Sync>,
-    /// Largest request body, decompressed, in bytes.
-    pub max_body: usize,
+    /// What bounds a request's body.
+    pub body: body::Bounds,
     /// This program's version.
     pub version: &'static str,
     /// A path prefix that an ingress leaves on requests: empty, or `/base`.

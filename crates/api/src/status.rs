@@ -37,6 +37,7 @@ pub fn wire(code: Code) -> Wire {
         Code::UnknownModel | Code::UnknownVersion | Code::NotFound => (S::NOT_FOUND, S::NOT_FOUND, 5, None),
         Code::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, S::METHOD_NOT_ALLOWED, 12, None),
         Code::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, S::PAYLOAD_TOO_LARGE, 8, None),
+        Code::SlowBody => (S::REQUEST_TIMEOUT, S::REQUEST_TIMEOUT, 4, None),
         Code::Unsupported => (S::NOT_IMPLEMENTED, S::NOT_IMPLEMENTED, 12, None),
         // The caller who left reads no status; nginx's 499 says so in logs.
         Code::Cancelled => (S::BAD_REQUEST, S::BAD_REQUEST, 1, None),

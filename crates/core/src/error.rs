@@ -65,6 +65,7 @@ codes! {
     NotFound "not_found" Caller "No route has that path.",
     MethodNotAllowed "method_not_allowed" Caller "The route has other methods.",
     BodyTooLarge "body_too_large" Caller "The body is larger than the limit.",
+    SlowBody "slow_body" Caller "The body did not come in time.",
     BadEncoding "bad_encoding" Caller "The compressed body cannot be read.",
     UnsupportedMedia "unsupported_media" Caller "The content type or encoding is not one that is read.",
     Unsupported "unsupported" Caller "A feature of the protocol that is not served.",

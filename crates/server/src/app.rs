@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use metrics::counter;
 use parking_lot::Mutex;
 use serde::Serialize;
+use sluicegate_api::http::body::Bounds;
 use sluicegate_api::http::openapi::Cache;
 use sluicegate_api::http::{Api, Shared};
 use sluicegate_batch::{Execution, Limits};
@@ -167,7 +168,10 @@ impl App {
             status: registry.status.clone(),
             ready: Box::new(ready),
             config_state: Box::new(move || serde_json::json!(*reload.lock())),
-            max_body: usize::try_from(config.http.max_body.bytes()).unwrap_or(usize::MAX),
+            body: Bounds {
+                size: usize::try_from(config.http.max_body.bytes()).unwrap_or(usize::MAX),
+                time: config.http.body_timeout.get(),
+            },
             version: VERSION,
             root_path: config.http.root_path.trim_end_matches('/').to_owned(),
             openapi: Cache::default(),

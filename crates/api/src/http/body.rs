@@ -1,6 +1,7 @@
 //! Reads a request's body: bounded, decompressed where it says so.
 
 use std::io::Read;
+use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use bytes::{Bytes, BytesMut};
@@ -13,11 +14,29 @@ use sluicegate_core::{Code, Error, Result};
 /// How much of a body that is too large is read and thrown away, so that the caller, still sending, gets to read the answer.
 const COURTESY: usize = 64 * 1024 * 1024;
 
-/// Reads a body of at most `bound` bytes, before and after decompression.
+/// What bounds a body.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Bytes, before and after decompression.
+    pub size: usize,
+    /// How long all of it may take to come.
+    pub time: Duration,
+}
+
+/// Reads a body.
 ///
 /// # Errors
-/// [`Code::BodyTooLarge`], [`Code::BadEncoding`], [`Code::UnsupportedMedia`], or [`Code::Cancelled`] where the caller left.
-pub async fn read(headers: &HeaderMap, mut body: Body, bound: usize) -> Result<Bytes> {
+/// [`Code::BodyTooLarge`], [`Code::SlowBody`], [`Code::BadEncoding`], [`Code::UnsupportedMedia`], or [`Code::Cancelled`]
+/// where the caller left.
+pub async fn read(headers: &HeaderMap, body: Body, bounds: Bounds) -> Result<Bytes> {
+    // Most bodies are there already, and then no timer is armed.
+    tokio::time::timeout(bounds.time, receive(headers, body, bounds.size)).await.unwrap_or_else(|_| {
+        let message = format!("the body did not come within {:?}; raise http.body_timeout to wait longer", bounds.time);
+        Err(Error::new(Code::SlowBody, message))
+    })
+}
+
+async fn receive(headers: &HeaderMap, mut body: Body, bound: usize) -> Result<Bytes> {
     let whole = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if whole > bound {
         discard(body).await;
@@ -110,7 +129,7 @@ mod tests {
 
     async fn read_gzip(bytes: Vec<u8>, bound: usize) -> Result<Bytes> {
         let headers = HeaderMap::from_iter([(CONTENT_ENCODING, HeaderValue::from_static("gzip"))]);
-        read(&headers, Body::from(bytes), bound).await
+        read(&headers, Body::from(bytes), Bounds { size: bound, time: Duration::from_secs(60) }).await
     }
 
     #[tokio::test]
@@ -119,6 +138,13 @@ mod tests {
         assert!(bomb.len() < 10_000);
         assert_eq!(read_gzip(bomb.clone(), 1 << 19).await.expect_err("too large").code(), Code::BodyTooLarge);
         assert_eq!(read_gzip(bomb, 1 << 20).await.expect("at the bound").len(), 1 << 20);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_come_is_not_waited_for() {
+        let never = Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
+        let bounds = Bounds { size: 10, time: Duration::from_secs(30) };
+        assert_eq!(read(&HeaderMap::new(), never, bounds).await.expect_err("never").code(), Code::SlowBody);
     }
 
     #[tokio::test]

@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 use half::{bf16, f16};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, SeqAccess, Visitor};
-use sluicegate_core::{DType, Data, Result, Shape, Tensor};
+use sluicegate_core::{Code, DType, Data, Error, Result, Shape, Tensor};
 
 /// Deepest nesting of lists that is read; a tensor has no more dimensions.
 const MAX_DEPTH: usize = sluicegate_core::shape::MAX_RANK;
@@ -104,10 +104,11 @@ impl Elements {
             };
         }
         match self.dtype {
-            DType::Fp32 => put!(scalar.float().map(|number| number as f32)),
+            // JSON has no infinity: one here is a number that the type cannot hold.
+            DType::Fp32 => put!(scalar.float().map(|number| number as f32).filter(|number| number.is_finite())),
             DType::Fp64 => put!(scalar.float()),
-            DType::Fp16 => put!(scalar.float().map(f16::from_f64)),
-            DType::Bf16 => put!(scalar.float().map(bf16::from_f64)),
+            DType::Fp16 => put!(scalar.float().map(f16::from_f64).filter(|number| number.is_finite())),
+            DType::Bf16 => put!(scalar.float().map(bf16::from_f64).filter(|number| number.is_finite())),
             DType::Int8 => put!(scalar.integer().and_then(|number| i8::try_from(number).ok())),
             DType::Int16 => put!(scalar.integer().and_then(|number| i16::try_from(number).ok())),
             DType::Int32 => put!(scalar.integer().and_then(|number| i32::try_from(number).ok())),
@@ -126,8 +127,16 @@ impl Elements {
     /// # Errors
     /// Where they do not fill the shape.
     pub fn tensor(self, shape: Shape) -> Result<Tensor> {
+        let got = self.len();
         match self.dtype.size() {
-            Some(_) => Tensor::fixed(self.dtype, shape, self.fixed.into()),
+            Some(_) => Tensor::fixed(self.dtype, shape.clone(), self.fixed.into()).map_err(|error| {
+                if error.code() != Code::WrongByteCount {
+                    return error;
+                }
+                // Who sent elements is not told of bytes.
+                let expected = shape.elements().unwrap_or_default();
+                Error::new(Code::WrongElementCount, format!("shape {shape} takes {expected} elements, got {got}"))
+            }),
             None => Tensor::text(shape, self.text),
         }
     }
@@ -352,6 +361,8 @@ mod tests {
     #[test]
     fn numbers_outside_of_their_type_are_refused() {
         for (dtype, good, bad) in [
+            (DType::Fp32, "[3.4e38]", "[-3.5e38]"),
+            (DType::Fp16, "[65504]", "[65536]"),
             (DType::Uint8, "[0,255,3.0]", "[256]"),
             (DType::Int8, "[-128,127]", "[-129]"),
             (DType::Uint64, "[18446744073709551615]", "[-1]"),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use axum::extract::{Path, Request as HttpRequest, State};
+use axum::extract::{FromRequestParts, Path, Request as HttpRequest, State};
 use axum::response::Response as HttpResponse;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -15,16 +15,28 @@ use super::answer::{self, Dialect, Head};
 use super::json::{self, Binary, Encoded};
 use super::{Api, binary, body};
 
-/// The parts of the path.
-pub type Parts = Path<HashMap<String, String>>;
+/// The parts of the path, by their names in the route.
+pub struct Parts(pub HashMap<String, String>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Parts {
+    type Rejection = HttpResponse;
+
+    async fn from_request_parts(parts: &mut http::request::Parts, state: &S) -> Result<Self, HttpResponse> {
+        let read = Path::from_request_parts(parts, state).await;
+        read.map(|Path(read)| Self(read)).map_err(|rejection| {
+            let error = Error::new(Code::NotFound, rejection.body_text());
+            answer::error(Dialect::of(parts.uri.path()), &Head::of(&parts.headers), &error)
+        })
+    }
+}
 
 /// Answers an inference request.
-pub async fn infer(State(api): State<Api>, Path(parts): Parts, request: HttpRequest) -> HttpResponse {
+pub async fn infer(State(api): State<Api>, Parts(parts): Parts, request: HttpRequest) -> HttpResponse {
     let (head, content) = request.into_parts();
     let about = Head::of(&head.headers);
     let routed = async {
         let permit = api.gateway.admit()?;
-        let content = body::read(&head.headers, content, api.max_body).await.inspect_err(sluicegate_gateway::meter::unrouted)?;
+        let content = body::read(&head.headers, content, api.body).await.inspect_err(sluicegate_gateway::meter::unrouted)?;
         let target = target(&parts).inspect_err(sluicegate_gateway::meter::unrouted)?;
         Ok((api.gateway.route(permit, &target)?, content))
     };

@@ -115,7 +115,7 @@ impl<'de> Deserialize<'de> for Parameters {
 struct Input<'a> {
     name: String,
     dtype: DType,
-    shape: Shape,
+    shape: Result<Shape>,
     parameters: Parameters,
     data: Option<Elements>,
     /// Data that came before its type was known.
@@ -144,7 +144,10 @@ impl<'de: 'a, 'a> Deserialize<'de> for Input<'a> {
                         // The order of every client: the elements are read at once, without a tree of values.
                         "data" => match dtype {
                             Some(dtype) => {
-                                let room = shape.as_ref().and_then(Shape::elements).unwrap_or_default().min(ROOM);
+                                let room = match &shape {
+                                    Some(Ok(shape)) => Shape::elements(shape).unwrap_or_default().min(ROOM),
+                                    _ => 0,
+                                };
                                 let mut elements = Elements::new(dtype, room);
                                 map.next_value_seed(Fill::new(&mut elements))?;
                                 data = Some(elements);
@@ -186,24 +189,27 @@ impl<'de> DeserializeSeed<'de> for TypeName {
     }
 }
 
+/// Reads a list of integers; whether it is a shape is told later, with the input's name.
 struct Sizes;
 
 impl<'de> DeserializeSeed<'de> for Sizes {
-    type Value = Shape;
+    type Value = Result<Shape>;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Shape, D::Error> {
-        let sizes = Vec::<i64>::deserialize(deserializer)?;
-        if sizes.len() > MAX_RANK {
-            return Err(D::Error::custom(format!("a shape has at most {MAX_RANK} dimensions, got {}", sizes.len())));
-        }
-        let size = |size: &i64| {
-            usize::try_from(*size).map_err(|_| D::Error::custom(format!("a size of {size} in a shape: expected 0 or more")))
-        };
-        let shape = sizes.iter().map(size).collect::<Result<Shape, _>>()?;
-        match shape.elements() {
-            Some(_) => Ok(shape),
-            None => Err(D::Error::custom(format!("shape {shape} has more elements than can be addressed"))),
-        }
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Result<Shape>, D::Error> {
+        Vec::<i64>::deserialize(deserializer).map(|sizes| shape(&sizes))
+    }
+}
+
+fn shape(sizes: &[i64]) -> Result<Shape> {
+    let bad = |why: String| Error::new(Code::InvalidShape, why);
+    if sizes.len() > MAX_RANK {
+        return Err(bad(format!("a shape has at most {MAX_RANK} dimensions, got {}", sizes.len())));
+    }
+    let size = |size: &i64| usize::try_from(*size).map_err(|_| bad(format!("a size of {size} in a shape: expected 0 or more")));
+    let shape = sizes.iter().map(size).collect::<Result<Shape>>()?;
+    match shape.elements() {
+        Some(_) => Ok(shape),
+        None => Err(bad(format!("shape {shape} has more elements than can be addressed"))),
     }
 }
 
@@ -250,6 +256,7 @@ pub fn read(head: &Bytes, mut raw: Option<Raw>) -> Result<(Request, Binary)> {
 fn tensor(input: Input<'_>, raw: Option<&mut Raw>) -> Result<Tensor> {
     let Input { name, dtype, shape, parameters, mut data, early } = input;
     let bad = |message: &str| Error::new(Code::Malformed, format!("input `{name}` {message}"));
+    let shape = shape.map_err(|error| error.at(format!("input `{name}`")))?;
     if let Some(early) = early {
         let mut elements = Elements::new(dtype, 0);
         Fill::new(&mut elements)

@@ -1,6 +1,6 @@
 //! What is served: metadata and readiness of the protocol, and the overview for people.
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::Response;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
@@ -30,7 +30,7 @@ pub async fn list(State(api): State<Api>, request: Request) -> Response {
 }
 
 /// `GET /v2/models/{model}[/versions/{version}]`
-pub async fn metadata(State(api): State<Api>, Path(parts): Parts, request: Request) -> Response {
+pub async fn metadata(State(api): State<Api>, Parts(parts): Parts, request: Request) -> Response {
     let head = Head::of(request.headers());
     let table = api.gateway.published().load();
     let found = target(&parts).and_then(|target| {
@@ -70,7 +70,7 @@ fn describe(live: &Live, served: Option<&Served>) -> Value {
 }
 
 /// `GET /v2/models/{model}[/versions/{version}]/ready`
-pub async fn ready(State(api): State<Api>, Path(parts): Parts, request: Request) -> Response {
+pub async fn ready(State(api): State<Api>, Parts(parts): Parts, request: Request) -> Response {
     let head = Head::of(request.headers());
     let table = api.gateway.published().load();
     let found = target(&parts).and_then(|target| table.find(target.model, target.version.as_ref()));
@@ -107,7 +107,7 @@ fn summary(name: &ModelName, served: &Served) -> Value {
 }
 
 /// `GET /models/{model}[@{version}]`
-pub async fn detail(State(api): State<Api>, Path(parts): Parts, request: Request) -> Response {
+pub async fn detail(State(api): State<Api>, Parts(parts): Parts, request: Request) -> Response {
     let head = Head::of(request.headers());
     match one(&api, parts.get("model").map_or("", String::as_str)) {
         Ok(body) => answer::json(&head, StatusCode::OK, &body),

@@ -1,6 +1,6 @@
 //! `/openapi.json` and `/models/{model}/openapi.json`: made anew when what serves has changed, kept until it does.
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::Response;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, ETAG};
@@ -47,7 +47,7 @@ pub async fn of_gateway(State(api): State<Api>, request: Request) -> Response {
 }
 
 /// `GET /models/{model}/openapi.json`
-pub async fn of_model(State(api): State<Api>, Path(parts): Parts, request: Request) -> Response {
+pub async fn of_model(State(api): State<Api>, Parts(parts): Parts, request: Request) -> Response {
     let table = api.gateway.published().load();
     let found = (|| -> Result<_> {
         let target = ModelRef::parse(parts.get("model").map_or("", String::as_str))?;

@@ -10,7 +10,7 @@ pub mod view;
 
 use std::time::Instant;
 
-use axum::extract::{Path, Request as HttpRequest, State};
+use axum::extract::{Request as HttpRequest, State};
 use axum::response::Response as HttpResponse;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -24,12 +24,12 @@ use super::{Api, body};
 use decode::Records;
 
 /// Answers one record with one object, a list of records with a list.
-pub async fn predict(State(api): State<Api>, Path(parts): Parts, request: HttpRequest) -> HttpResponse {
+pub async fn predict(State(api): State<Api>, Parts(parts): Parts, request: HttpRequest) -> HttpResponse {
     let (head, content) = request.into_parts();
     let about = Head::of(&head.headers);
     let routed = async {
         let permit = api.gateway.admit()?;
-        let content = body::read(&head.headers, content, api.max_body).await.inspect_err(sluicegate_gateway::meter::unrouted)?;
+        let content = body::read(&head.headers, content, api.body).await.inspect_err(sluicegate_gateway::meter::unrouted)?;
         let name = parts.get("model").map_or("", String::as_str);
         let target = ModelRef::parse(name).inspect_err(sluicegate_gateway::meter::unrouted)?;
         Ok((api.gateway.route(permit, &target)?, content))

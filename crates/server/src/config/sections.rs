@@ -18,6 +18,8 @@ pub struct Http {
     pub root_path: String,
     /// The largest request body that is read, after decompression too.
     pub max_body: Size,
+    /// How long the body of a request may take to come.
+    pub body_timeout: Duration,
     /// How long a connection may stay open without a request.
     pub keep_alive: Duration,
     /// How long a client may take to send the head of a request.
@@ -140,6 +142,7 @@ impl Default for Http {
             address: Address::local(8080),
             root_path: String::new(),
             max_body: Size::from_mib(64),
+            body_timeout: Duration::from_secs(30),
             keep_alive: Duration::from_secs(75),
             header_timeout: Duration::from_secs(10),
             max_connections: Count::clamped(10_000),

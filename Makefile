@@ -1,0 +1,97 @@
+# What one types. `make` alone lists it; every target may be called again and does only what is still to do.
+
+SHELL := /bin/bash
+PYTHON ?= python3
+
+ONNXRUNTIME := .onnxruntime/libonnxruntime.so.1.31.1
+CLIENTS     := .venv/clients
+TRAINING    := .venv/models
+
+# The tests of the whole process, tests/*.rs: they run once on each engine.
+PROMISES := $(patsubst tests/%.rs,--test=%,$(wildcard tests/*.rs))
+
+# $(call need,COMMAND,HOW TO GET IT)
+need = @command -v $(1) >/dev/null || { echo "$(1) is missing: $(2)" >&2; exit 2; }
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test test-rust test-clients fmt lint docs generate models bench soak deny ci clean
+.PHONY: onnxruntime need-rust need-python need-chromium
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+serve: need-rust onnxruntime ## fetch what is missing, build, and serve models/
+	cargo build --release --locked
+	target/release/sluicegate serve --models models
+
+test: test-rust test-clients ## every test, on both engines
+
+test-rust: need-rust onnxruntime ## the tests in Rust
+	SLUICEGATE_REQUIRE_ONNXRUNTIME=1 cargo test --workspace --locked
+	SLUICEGATE_TEST_ENGINE=tract cargo test --workspace --locked $(PROMISES)
+
+test-clients: need-rust onnxruntime need-chromium $(CLIENTS)/ready ## the gateway against foreign clients and a browser
+	cargo build --workspace --locked
+	$(CLIENTS)/bin/python -m pytest tests/clients
+
+fmt: need-rust ## format the code
+	cargo fmt --all
+
+lint: need-rust ## formatting and clippy, with warnings denied
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+docs: need-rust ## the documents of the code, with warnings denied
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
+
+generate: need-rust ## write docs/config.md, docs/config.schema.json and docs/metrics.md anew
+	SLUICEGATE_BLESS=1 cargo test --locked -p sluicegate-server --test generated
+
+models: $(TRAINING)/ready ## train the sample models anew
+	$(TRAINING)/bin/python models/train.py
+
+bench: need-rust onnxruntime ## every benchmark
+	cargo bench --locked -p sluicegate-benches
+
+soak: need-rust onnxruntime ## 1,000 swaps under load
+	cargo bench --locked -p sluicegate-benches --bench swap
+
+deny: need-rust ## licences, sources and known weaknesses of the dependencies
+	@cargo deny --version >/dev/null 2>&1 || { echo "cargo-deny is missing: cargo install --locked cargo-deny" >&2; exit 2; }
+	cargo deny --locked check
+
+ci: ## what the continuous integration runs
+	CI=true .ci/run
+
+clean: ## remove all that was built or fetched
+	rm -rf target .onnxruntime .venv
+
+onnxruntime: $(ONNXRUNTIME)
+
+$(ONNXRUNTIME):
+	$(call need,$(PYTHON),apt-get install python3)
+	@$(PYTHON) tools/fetch_onnxruntime.py $(@D)
+
+# A virtual environment is `ready` when all of its packages are in it.
+$(CLIENTS)/ready: tests/clients/requirements.txt tests/clients/constraints.txt | need-python
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+$(TRAINING)/ready: models/requirements.txt | need-python
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+need-rust:
+	$(call need,cargo,install Rust by rustup; rust-toolchain.toml says which)
+	$(call need,cc,apt-get install gcc)
+
+need-python:
+	$(call need,$(PYTHON),apt-get install python3)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "venv is missing: apt-get install python3-venv" >&2; exit 2; }
+
+# The browser is for one test; where it cannot be installed, that test says that it was skipped.
+need-chromium:
+	@tools/install_packages chromium:chromium chromedriver:chromium-driver || true
