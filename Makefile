@@ -31,7 +31,7 @@ test-rust: need-rust onnxruntime ## the tests in Rust
 	SLUICEGATE_TEST_ENGINE=tract cargo test --workspace --locked $(PROMISES)
 
 test-clients: need-rust onnxruntime need-chromium $(CLIENTS)/ready ## the gateway against foreign clients and a browser
-	cargo build --workspace --locked
+	cargo test --workspace --locked --no-run
 	$(CLIENTS)/bin/python -m pytest tests/clients
 
 fmt: need-rust ## format the code
@@ -89,7 +89,8 @@ need-rust:
 
 need-python:
 	$(call need,$(PYTHON),apt-get install python3)
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+		{ echo "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=python3.13 ..." >&2; exit 2; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "venv is missing: apt-get install python3-venv" >&2; exit 2; }
 
 # The browser is for one test; where it cannot be installed, that test says that it was skipped.

@@ -94,7 +94,11 @@ def running(directory: Path, engine: str, registries: dict[str, Path], models: l
     file.write_text(yaml.safe_dump(config))
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [binary(), "serve", "--config", file], stdin=subprocess.DEVNULL, stdout=output, stderr=output
+            [binary(), "serve", "--config", file],
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
         )
         try:
             wait_until_served(process, ops_address, log)
@@ -104,6 +108,11 @@ def running(directory: Path, engine: str, registries: dict[str, Path], models: l
         finally:
             process.kill()
             process.wait()
+
+
+def environment() -> dict[str, str]:
+    """This one, without what would configure the gateway."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("SLUICEGATE__")}
 
 
 def wait_until_served(process: subprocess.Popen, ops_address: str, log: Path) -> None:

@@ -106,13 +106,13 @@ def test_a_wrong_record_gets_what_fastapi_would_say(gateways, twins, case):
 
 
 @pytest.mark.parametrize("case", NOT_JSON)
-def test_what_is_not_json_is_told_with_its_place(gateways, twins, case):
+def test_what_is_not_json_is_told_with_its_place(gateways, case):
     headers = {"content-type": "application/json"}
     gateway = gateways("onnxruntime", "samples")
     given = gateway.post("/models/fraud/predict", data=NOT_JSON[case], headers=headers)
     assert given.status_code == 422, given.text
     [problem] = given.json()["detail"]
-    assert (problem["type"], problem["msg"]) == ("json_invalid", "JSON decode error")
+    assert (problem["type"], problem["msg"], problem["input"]) == ("json_invalid", "JSON decode error", {})
     where, position = problem["loc"]
     assert where == "body" and 0 <= position <= len(NOT_JSON[case])
     assert problem["ctx"]["error"]

@@ -78,6 +78,8 @@ pub(crate) struct Work {
     pub(crate) inputs: Vec<Tensor>,
     pub(crate) wanted: SmallVec<[usize; 4]>,
     pub(crate) reply: oneshot::Sender<Result<Done>>,
+    /// Whether it stands for its request, of which others may be further pieces.
+    pub(crate) first: bool,
 }
 
 pub(crate) struct State {
@@ -155,7 +157,7 @@ impl Batcher {
                 let (reply, piece) = oneshot::channel();
                 pieces.push(piece);
                 let key = key(&inputs, &wanted, self.shared.batched);
-                let payload = Work { inputs, wanted: wanted.clone(), reply };
+                let payload = Work { inputs, wanted: wanted.clone(), reply, first: pieces.len() == 1 };
                 state.waiting.push(Entry { rows, key, arrived, deadline, level, payload });
             };
             if self.shared.batched && rows > limits.max_rows {
@@ -213,8 +215,9 @@ impl Shared {
 impl State {
     /// What the policy says. Those whose caller left or whose time is up leave the queue; a late one's ticket answers it.
     pub(crate) fn next(&mut self, shared: &Shared) -> Next<Work> {
-        let mut gone = 0;
-        let next = self.waiting.next(Instant::now(), &shared.limits, |entry| entry.payload.reply.is_closed(), |_| gone += 1);
+        let (mut gone, now) = (0, Instant::now());
+        let left = |entry: Entry<Work>| gone += u64::from(entry.payload.first && now < entry.deadline);
+        let next = self.waiting.next(now, &shared.limits, |entry| entry.payload.reply.is_closed(), left);
         if gone > 0 {
             shared.meter.abandoned.increment(gone);
         }

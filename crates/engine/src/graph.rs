@@ -25,6 +25,8 @@ pub(crate) struct Graph {
     constants: BTreeSet<String>,
     zipmaps: Vec<ZipMap>,
     standard_opset: bool,
+    /// Whether a tree ensemble tells two classes apart by the score of one.
+    pub(crate) one_score_for_two: bool,
 }
 
 /// An input or output as the file declares it.
@@ -222,6 +224,9 @@ impl Graph {
     fn node(&mut self, node: &Node<'_>, depth: usize) -> Result<(), Broken> {
         let domain = if is_standard(node.domain) { "" } else { node.domain };
         self.operators.insert((domain.to_owned(), node.operator.to_owned()));
+        if node.operator == "TreeEnsembleClassifier" {
+            self.one_score_for_two |= node.gives_one_score_for_two()?;
+        }
         let mut labels = Vec::new();
         for attribute in &node.attributes {
             for field in fields(attribute) {
@@ -273,6 +278,31 @@ impl<'a> Node<'a> {
             }
         }
         Ok(read)
+    }
+
+    /// As exporters write binary gradient boosting: two labels, and every leaf votes for the same class.
+    fn gives_one_score_for_two(&self) -> Result<bool, Broken> {
+        let (mut labels, mut voted) = (0, Vec::new());
+        for attribute in &self.attributes {
+            let (integers, texts) = (8, 9);
+            match text_of(attribute, 1)? {
+                "class_ids" => fields(attribute)
+                    .flatten()
+                    .filter(|field| field.number == integers)
+                    .try_for_each(|field| field.numbers(&mut voted))?,
+                "classlabels_int64s" => {
+                    let mut numbers = Vec::new();
+                    fields(attribute)
+                        .flatten()
+                        .filter(|field| field.number == integers)
+                        .try_for_each(|field| field.numbers(&mut numbers))?;
+                    labels += numbers.len();
+                }
+                "classlabels_strings" => labels += fields(attribute).flatten().filter(|field| field.number == texts).count(),
+                _ => {}
+            }
+        }
+        Ok(labels == 2 && voted.windows(2).all(|pair| pair[0] == pair[1]))
     }
 
     fn is_zipmap(&self) -> bool {

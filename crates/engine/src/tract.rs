@@ -53,6 +53,10 @@ type Loaded = (Arc<TypedRunnableModel>, Vec<TensorSpec>, Vec<TensorSpec>);
 fn load(model: &ModelFile<'_>, graph: &Graph) -> Result<Loaded> {
     let onnx = tract_onnx::onnx();
     check_operators(&onnx, graph)?;
+    if graph.one_score_for_two {
+        // tract 0.23 loads it and gives the other label of the two: a wrong answer is worse than none.
+        return Err(refused("tract gives wrong labels for a TreeEnsembleClassifier of two classes that scores only one of them"));
+    }
     for declared in graph.required_inputs().chain(&graph.outputs) {
         if let What::Tensor { element, .. } = declared.what
             && let Some(known @ (DType::Bytes | DType::Bf16)) = dtype(element)

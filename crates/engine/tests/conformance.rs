@@ -213,6 +213,24 @@ fn an_unknown_operator_is_named_with_its_domain() {
     }
 }
 
+/// A stump with one score for two classes, as exporters write binary gradient boosting. Its floats are left out: what is
+/// asked here is whether tract is kept from it by the shape of the ensemble alone.
+#[test]
+fn an_ensemble_whose_labels_tract_gets_wrong_is_refused_by_tract() {
+    let stump = |class_ids: &[i64]| {
+        let attrs = [Attr::Ints("class_ids", class_ids), Attr::Ints("classlabels_int64s", &[0, 1])];
+        Model::new(17)
+            .input("x", DType::Fp32, &[rows(), Dim::Fixed(1)])
+            .output("label", DType::Int64, &[rows()])
+            .output("probabilities", DType::Fp32, &[rows(), Dim::Fixed(2)])
+            .node_of("ai.onnx.ml", "TreeEnsembleClassifier", &["x"], &["label", "probabilities"], &attrs)
+            .build()
+    };
+    let told = "scores only one of them";
+    assert!(refusal(&stump(&[0, 0]), EngineChoice::Tract).contains(told));
+    assert!(!refusal(&stump(&[0, 1]), EngineChoice::Tract).contains(told), "both classes have scores");
+}
+
 #[test]
 fn an_opset_from_the_future_is_refused_or_served_but_never_fatal() {
     for engine in each() {

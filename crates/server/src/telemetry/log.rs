@@ -23,7 +23,15 @@ pub fn init(config: &Log) -> Result<Levels> {
     let (filter, handle) = reload::Layer::new(filter(&config.level)?);
     let started = Registry::default().with(filter).with(layer(config.format)).try_init();
     started.map_err(|error| Error::new(Code::Internal, format!("the log cannot be started: {error}")))?;
+    std::panic::set_hook(Box::new(panicked));
     Ok(Levels(handle))
+}
+
+/// A panic is one line of the log. Where an engine panics on a request, that request fails and the process goes on.
+fn panicked(panic: &std::panic::PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string);
+    let message = panic.payload_as_str().unwrap_or("no message").lines().next();
+    tracing::error!(place, message, "panicked");
 }
 
 impl Levels {

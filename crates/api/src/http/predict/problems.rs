@@ -22,7 +22,7 @@ pub fn find(signature: &Signature, content: &[u8], failed: &serde_json::Error) -
         Err(error) => {
             let loc = vec!["body".into(), json::position(content, &error).into()];
             let ctx = Some(json!({ "error": error.to_string() }));
-            finder.add("json_invalid", loc, "JSON decode error".into(), None, ctx);
+            finder.add("json_invalid", loc, "JSON decode error".into(), Some(&json!({})), ctx);
         }
         Ok(Value::Array(records)) if signature.is_batched() => {
             for (i, record) in records.iter().enumerate() {
@@ -77,12 +77,12 @@ impl Finder<'_> {
         };
         match dim {
             Dim::Fixed(size) if items.len() < *size => {
-                let msg = format!("List should have at least {size} items after validation, not {}", items.len());
+                let msg = format!("List should have at least {} after validation, not {}", counted(*size), items.len());
                 let ctx = json!({ "field_type": "List", "min_length": size, "actual_length": items.len() });
                 self.add("too_short", loc, msg, Some(value), Some(ctx));
             }
             Dim::Fixed(size) if items.len() > *size => {
-                let msg = format!("List should have at most {size} items after validation, not {}", items.len());
+                let msg = format!("List should have at most {} after validation, not {}", counted(*size), items.len());
                 let ctx = json!({ "field_type": "List", "max_length": size, "actual_length": items.len() });
                 self.add("too_long", loc, msg, Some(value), Some(ctx));
             }
@@ -105,26 +105,26 @@ impl Finder<'_> {
             Value::Null | Value::Array(_) | Value::Object(_) => None,
         };
         let fits = scalar.is_some_and(|scalar| Elements::new(field.dtype, 1).push(scalar));
-        if !fits {
-            let (kind, msg) = type_problem(field.dtype, value);
-            return self.add(kind, loc, msg, Some(value), None);
-        }
-        self.range(&loc, field, value);
-        if let (Value::String(text), categories @ [_, ..]) = (value, &field.about.categories[..])
-            && !categories.contains(text)
+        if let (DType::Bytes, categories @ [_, ..]) = (field.dtype, &field.about.categories[..])
+            && !value.as_str().is_some_and(|text| categories.iter().any(|category| category == text))
         {
             let quoted: Vec<String> = categories.iter().map(|category| format!("'{category}'")).collect();
             let expected = match &quoted[..] {
                 [all @ .., last] if !all.is_empty() => format!("{} or {last}", all.join(", ")),
                 one => one.concat(),
             };
-            self.add(
-                "literal_error",
-                loc,
-                format!("Input should be {expected}"),
-                Some(value),
-                Some(json!({ "expected": expected })),
-            );
+            let ctx = json!({ "expected": expected });
+            return self.add("literal_error", loc, format!("Input should be {expected}"), Some(value), Some(ctx));
+        }
+        // A number that its type cannot hold is out of range where the signature has one, and else of the wrong type.
+        let is_of_kind = fits || value.as_f64().is_some_and(|number| field.dtype.is_float() || number.fract() == 0.0);
+        let found = self.problems.len();
+        if is_of_kind {
+            self.range(&loc, field, value);
+        }
+        if !fits && self.problems.len() == found {
+            let (kind, msg) = type_problem(field.dtype, value);
+            self.add(kind, loc, msg, Some(value), None);
         }
     }
 
@@ -166,6 +166,10 @@ fn type_problem(dtype: DType, value: &Value) -> (&'static str, String) {
         _ => ("int_type", "Input should be a valid integer".to_owned()),
     };
     (kind, msg)
+}
+
+fn counted(items: usize) -> String {
+    format!("{items} item{}", if items == 1 { "" } else { "s" })
 }
 
 fn below(loc: &[Loc], step: impl Into<Loc>) -> Vec<Loc> {

@@ -1,0 +1,149 @@
+//! What the measurements share: medians with their spread, wrk, and the page that a run leaves behind.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Values of one figure over the rounds of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Figure(Vec<f64>);
+
+impl Figure {
+    /// Adds the value of one round.
+    pub fn add(&mut self, value: f64) {
+        self.0.push(value);
+        self.0.sort_by(f64::total_cmp);
+    }
+
+    /// The values, in their order.
+    pub fn values(&self) -> impl Iterator<Item = f64> + '_ {
+        self.0.iter().copied()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The value at a quantile, by the nearest rank; 0 where there is none.
+    pub fn quantile(&self, q: f64) -> f64 {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rank within the list")]
+        let rank = (q * self.0.len().saturating_sub(1) as f64).round() as usize;
+        self.0.get(rank).copied().unwrap_or_default()
+    }
+
+    /// The middle one.
+    pub fn median(&self) -> f64 {
+        self.quantile(0.5)
+    }
+
+    /// `median (smallest to largest)`.
+    pub fn show(&self, digits: usize) -> String {
+        format!("{:.digits$} ({:.digits$} to {:.digits$})", self.median(), self.quantile(0.0), self.quantile(1.0))
+    }
+}
+
+impl From<Vec<f64>> for Figure {
+    fn from(mut values: Vec<f64>) -> Self {
+        values.sort_by(f64::total_cmp);
+        Self(values)
+    }
+}
+
+/// What wrk saw.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Answers a second.
+    pub rate: f64,
+    /// The median latency in microseconds.
+    pub p50: f64,
+    /// The 99th percentile in microseconds.
+    pub p99: f64,
+    /// Answers other than 2xx and 3xx, and connections that broke.
+    pub errors: u64,
+}
+
+/// Posts a body again and again over so many connections.
+///
+/// # Panics
+/// Where wrk is not installed or says something else than it always does.
+pub fn wrk(url: &str, body: &str, connections: usize, seconds: u64, scratch: &Path) -> Load {
+    let script = scratch.join("post.lua");
+    let quoted = body.replace('\\', "\\\\").replace('\'', "\\'");
+    let text = format!("wrk.method = 'POST'\nwrk.headers['content-type'] = 'application/json'\nwrk.body = '{quoted}'\n");
+    std::fs::write(&script, text).expect("a scratch directory can be written");
+    let threads = 1.to_string();
+    let out = Command::new("wrk")
+        .args(["-t", &threads, "-c", &connections.to_string(), "-d", &format!("{seconds}s"), "--latency", "-s"])
+        .arg(&script)
+        .arg(url)
+        .output()
+        .expect("wrk is installed (apt-get install wrk)");
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let after = |word: &str| text.lines().find_map(|line| line.trim().strip_prefix(word)).map(str::trim);
+    let bad = after("Non-2xx or 3xx responses:").and_then(|count| count.parse().ok()).unwrap_or(0);
+    Load {
+        rate: after("Requests/sec:").and_then(|rate| rate.parse().ok()).unwrap_or_else(|| panic!("wrk said: {text}")),
+        p50: after("50%").map_or(0.0, micros),
+        p99: after("99%").map_or(0.0, micros),
+        errors: bad + u64::from(text.contains("Socket errors")),
+    }
+}
+
+/// wrk's `88.00us`, `1.20ms`, `2.00s` in microseconds.
+fn micros(text: &str) -> f64 {
+    let number = text.trim_end_matches(char::is_alphabetic);
+    let scale = match &text[number.len()..] {
+        "us" => 1.0,
+        "ms" => 1e3,
+        _ => 1e6,
+    };
+    number.parse::<f64>().unwrap_or_default() * scale
+}
+
+/// The machine and the commit, for the head of a page.
+pub fn machine() -> String {
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    format!("{} x {}, commit {}", cores, model.trim_start_matches([' ', '\t', ':']), commit())
+}
+
+/// The commit, with a `+` where the tree has changes.
+pub fn commit() -> String {
+    let git = |args: &[&str]| {
+        let out = Command::new("git").args(args).output();
+        out.map(|out| String::from_utf8_lossy(&out.stdout).trim().to_owned()).unwrap_or_default()
+    };
+    let dirty = if git(&["status", "--porcelain", "--untracked-files=no"]).is_empty() { "" } else { "+" };
+    format!("{}{dirty}", git(&["rev-parse", "--short=9", "HEAD"]))
+}
+
+/// Writes a page to `loadtests/results/<date>-<commit>-<name>.md` and says where.
+///
+/// # Panics
+/// Where it cannot be written.
+#[expect(clippy::print_stdout, reason = "a measurement prints")]
+pub fn publish(name: &str, page: &str) {
+    let date = Command::new("date").arg("+%F").output().map(|out| String::from_utf8_lossy(&out.stdout).trim().to_owned());
+    let commit = commit().replace('+', "-changed");
+    let file = format!("{}-{commit}-{name}.md", date.unwrap_or_default());
+    let path: PathBuf = sluicegate_testkit::process::repository().join("loadtests/results").join(file);
+    std::fs::write(&path, page).expect("loadtests/results can be written");
+    println!("{page}\nwritten to loadtests/results/{}", path.file_name().unwrap_or_default().to_string_lossy());
+}
+
+/// A table in Markdown.
+pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let mut text = format!("| {} |\n|{}\n", head.join(" | "), "---|".repeat(head.len()));
+    for row in rows {
+        // Writing to memory does not fail.
+        let _ = writeln!(text, "| {} |", row.join(" | "));
+    }
+    text
+}
