@@ -10,10 +10,11 @@ use sluicegate_testkit::client::{Client, Request, Response};
 use sluicegate_testkit::folder::Folder;
 use sluicegate_testkit::onnx::{self, rows};
 use sluicegate_testkit::process::Gateway;
-use sluicegate_tests::{infer, infer_path, pair, raw};
+use sluicegate_tests::{infer, infer_path, pair, problems, raw};
 
 const ADD: &str = "/v2/models/add/infer";
 const PREDICT: &str = "/models/add/predict";
+const NO_BYTES: &str = "tract does not serve BYTES";
 
 /// One wrong request, and what its answer must be.
 struct Case {
@@ -84,6 +85,12 @@ fn every_wrong_request_gets_its_answer_and_the_next_good_one_works() {
     cases.extend(body_cases());
     cases.extend(record_cases());
     assert!(cases.len() >= 60, "{} cases", cases.len());
+    // tract serves no strings: there, whatever is sent to these models is told so.
+    if gateway.version("text", 1).1.contains(NO_BYTES) {
+        for case in cases.iter_mut().filter(|case| ["/text/", "/word/"].iter().any(|model| case.request.path.contains(model))) {
+            (case.status, case.code, case.says) = (503, "not_ready", NO_BYTES);
+        }
+    }
     let mut wrong = Vec::new();
     for (i, case) in cases.iter().enumerate() {
         if let Err(why) = check(&mut client, case).and_then(|()| good(&mut client, i)) {
@@ -115,19 +122,6 @@ fn check(client: &mut Client, case: &Case) -> Result<(), String> {
         return Err(format!("headers and body do not agree: {:?} {got}", response.headers));
     }
     if told.contains(case.says) { Ok(()) } else { Err(format!("expected words `{}`, got {got}", case.says)) }
-}
-
-/// A list of problems as FastAPI has it, as one text: `type body.a: msg`.
-fn problems(detail: &Value) -> Result<String, String> {
-    let problem = |problem: &Value| {
-        let (kind, msg) = (problem["type"].as_str()?, problem["msg"].as_str()?);
-        let loc = problem["loc"].as_array().filter(|loc| loc.first().is_some_and(|first| first == "body"))?;
-        let steps: Vec<String> = loc.iter().map(|step| step.as_str().map_or_else(|| step.to_string(), str::to_owned)).collect();
-        Some(format!("{kind} {}: {msg}", steps.join(".")))
-    };
-    let all = detail.as_array().filter(|all| !all.is_empty());
-    let all: Option<Vec<String>> = all.and_then(|all| all.iter().map(problem).collect());
-    all.map(|all| all.join("; ")).ok_or_else(|| format!("no list of problems: {detail}"))
 }
 
 /// A good request on the same connection, if that is open; of each kind in turn.

@@ -24,7 +24,8 @@ def main(folder: Path) -> None:
     if library.is_file():
         return
     if sys.platform != "linux" or platform.machine() not in WHEELS:
-        stop(f"no ONNX Runtime is pinned for {sys.platform} {platform.machine()}: set ORT_DYLIB_PATH to one of 1.24 or newer")
+        machine = f"{sys.platform} {platform.machine()}"
+        stop(f"no ONNX Runtime is pinned for {machine}: set ORT_DYLIB_PATH to one of 1.24 or newer")
     print(f"fetching {library}", file=sys.stderr)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as downloads:
@@ -42,9 +43,10 @@ def download(folder: Path) -> None:
     pip = [sys.executable, "-m", "pip"]
     if subprocess.run([*pip, "--version"], capture_output=True).returncode != 0:
         stop("pip is missing: apt-get install python3-pip")
-    of_the_wheel = ["--python-version=3.12", "--implementation=cp", "--abi=cp312", f"--platform={WHEELS[platform.machine()]}"]
-    command = [*pip, "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:", *of_the_wheel]
-    fetched = subprocess.run([*command, "--require-hashes", f"--requirement={REQUIREMENTS}", f"--dest={folder}"])
+    wheel = ["--python-version=3.12", "--implementation=cp", "--abi=cp312", f"--platform={WHEELS[platform.machine()]}"]
+    pinned = ["--no-deps", "--only-binary=:all:", "--require-hashes", f"--requirement={REQUIREMENTS}"]
+    command = [*pip, "download", "--quiet", "--disable-pip-version-check", *wheel, *pinned, f"--dest={folder}"]
+    fetched = subprocess.run(command)
     if fetched.returncode != 0:
         stop("the ONNX Runtime wheel could not be fetched; the gateway serves on tract alone without it")
 

@@ -1,4 +1,4 @@
-"""FastAPI itself, with the sample models' records as Pydantic models: what its users expect of a 422, asked of the source."""
+"""FastAPI itself, with the sample models' records as Pydantic models: what a 422 should say, asked of the source."""
 
 from typing import Annotated, Any, Literal
 

@@ -1,4 +1,4 @@
-"""`POST /models/{model}/predict` as an application developer calls it: named fields in, named answers out, FastAPI's 422s."""
+"""`POST /models/{model}/predict` as developers call it: named fields in, named answers out, FastAPI's 422s."""
 
 import json
 
@@ -100,7 +100,7 @@ def test_a_wrong_record_gets_what_fastapi_would_say(gateways, twins, case):
     wanted = twins[model].post("/many" if isinstance(body, list) else "/one", json=body)
     assert (given.status_code, wanted.status_code) == (422, 422), given.text
     assert given.headers["content-type"] == "application/json"
-    assert [shown(problem) for problem in given.json()["detail"]] == [shown(problem) for problem in wanted.json()["detail"]]
+    assert [*map(shown, given.json()["detail"])] == [*map(shown, wanted.json()["detail"])]
     # and the next one is served
     assert predict(gateway, model, newest(model).signature["example"]).status_code == 200
 

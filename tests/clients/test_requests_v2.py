@@ -1,4 +1,4 @@
-"""The Open Inference Protocol by plain `requests`: every core route, JSON bodies, errors, compression, numbers not finite."""
+"""The Open Inference Protocol by plain `requests`: every core route, JSON, errors, compression, non-finite numbers."""
 
 import gzip
 import json

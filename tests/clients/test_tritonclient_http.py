@@ -1,4 +1,4 @@
-"""Triton's own Python client, with its defaults (so tensors travel as raw bytes both ways) and with everything else it can do."""
+"""Triton's own Python client, with its defaults (so raw bytes both ways) and with everything else it can do."""
 
 import numpy as np
 import pytest

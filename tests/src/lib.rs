@@ -90,3 +90,19 @@ pub fn slow_request(model: &str, count: usize) -> Request {
     });
     Request::binary(&infer_path(model), &head, &raw(&data))
 }
+
+/// A list of problems as FastAPI has it, as one text: `type body.a: msg`.
+///
+/// # Errors
+/// Where it is none.
+pub fn problems(detail: &Value) -> Result<String, String> {
+    let problem = |problem: &Value| {
+        let (kind, msg) = (problem["type"].as_str()?, problem["msg"].as_str()?);
+        let loc = problem["loc"].as_array().filter(|loc| loc.first().is_some_and(|first| first == "body"))?;
+        let steps: Vec<String> = loc.iter().map(|step| step.as_str().map_or_else(|| step.to_string(), str::to_owned)).collect();
+        Some(format!("{kind} {}: {msg}", steps.join(".")))
+    };
+    let all = detail.as_array().filter(|all| !all.is_empty());
+    let all: Option<Vec<String>> = all.and_then(|all| all.iter().map(problem).collect());
+    all.map(|all| all.join("; ")).ok_or_else(|| format!("no list of problems: {detail}"))
+}

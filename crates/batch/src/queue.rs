@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use serde::{Deserialize, Serialize};
-use sluicegate_core::metric::VersionMeter;
+use sluicegate_core::meter::VersionMeter;
 use sluicegate_core::{Code, Error, Result, Tensor};
 use sluicegate_engine::Engine;
 use smallvec::SmallVec;
@@ -168,7 +168,7 @@ impl Batcher {
             } else {
                 push(inputs, rows);
             }
-            self.shared.meter.queue_rows.set(state.waiting.rows() as f64);
+            self.shared.meter.set_queue_rows(state.waiting.rows());
             state.idle.pop()
         };
         match instance {
@@ -219,9 +219,9 @@ impl State {
         let left = |entry: Entry<Work>| gone += u64::from(entry.payload.first && now < entry.deadline);
         let next = self.waiting.next(now, &shared.limits, |entry| entry.payload.reply.is_closed(), left);
         if gone > 0 {
-            shared.meter.abandoned.increment(gone);
+            shared.meter.abandoned(gone);
         }
-        shared.meter.queue_rows.set(self.waiting.rows() as f64);
+        shared.meter.set_queue_rows(self.waiting.rows());
         next
     }
 }

@@ -91,7 +91,7 @@ pub(crate) fn spawn(name: &str, shared: Arc<Shared>, mut instance: Instance) -> 
 fn run(shared: &Shared, instance: &mut Instance, batch: Vec<Entry<Work>>) {
     let started = Instant::now();
     let rows: usize = batch.iter().map(|entry| entry.rows).sum();
-    shared.meter.batch_rows.record(rows as f64);
+    shared.meter.batch_rows.record_rows(rows);
     let outcome = outputs(instance, &batch, shared.batched);
     let compute = started.elapsed();
     match outcome {

@@ -1,10 +1,11 @@
 //! The words that every other crate shares: names, tensors, signatures, requests, errors, metrics.
 //!
 //! In reading order: [`name`], [`dtype`], [`shape`], [`tensor`], [`signature`], [`request`],
-//! [`response`], [`error`], [`metric`]. Nothing here does I/O, waits, or reads a clock.
+//! [`response`], [`error`], [`metric`], [`meter`]. Nothing here does I/O, waits, or reads a clock.
 
 pub mod dtype;
 pub mod error;
+pub mod meter;
 pub mod metric;
 pub mod name;
 pub mod request;

@@ -1,8 +1,4 @@
-//! Every metric, named once: what it counts, its labels, and the handles that the hot path holds by value.
-
-use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
-
-use crate::ModelName;
+//! Every metric, named once: what it counts, and its labels. Those of a version are kept by [`crate::meter`].
 
 /// What a metric is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +9,17 @@ pub enum Type {
     Gauge,
     /// Counts observations by size.
     Histogram,
+}
+
+impl Type {
+    /// The word of the exposition format.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
 }
 
 /// One metric's entry in `docs/metrics.md` and in the exporter's help.
@@ -96,59 +103,6 @@ pub const SECONDS: &[f64] = &[
 
 /// Upper bounds of the histograms of rows.
 pub const ROWS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
-
-/// The handles of one version, looked up once when it is made live.
-pub struct VersionMeter {
-    labels: [(&'static str, String); 2],
-    /// [`REQUESTS`] with the code `ok`.
-    pub ok: Counter,
-    /// [`REQUEST_SECONDS`].
-    pub seconds: Histogram,
-    /// [`STAGE_SECONDS`] of `decode`.
-    pub decode: Histogram,
-    /// [`STAGE_SECONDS`] of `queue`.
-    pub queue: Histogram,
-    /// [`STAGE_SECONDS`] of `compute`.
-    pub compute: Histogram,
-    /// [`STAGE_SECONDS`] of `encode`.
-    pub encode: Histogram,
-    /// [`BATCH_ROWS`].
-    pub batch_rows: Histogram,
-    /// [`QUEUE_ROWS`].
-    pub queue_rows: Gauge,
-    /// [`ABANDONED`].
-    pub abandoned: Counter,
-}
-
-impl VersionMeter {
-    /// Looks the handles up.
-    pub fn new(model: &ModelName, version: u64) -> Self {
-        let labels = [("model", model.to_string()), ("version", version.to_string())];
-        let stage = |stage: &'static str| {
-            let [model, version] = labels.clone();
-            histogram!(STAGE_SECONDS, &[model, version, ("stage", stage.to_owned())])
-        };
-        let [model_label, version_label] = labels.clone();
-        Self {
-            ok: counter!(REQUESTS, &[model_label, version_label, ("code", "ok".to_owned())]),
-            seconds: histogram!(REQUEST_SECONDS, &labels),
-            decode: stage("decode"),
-            queue: stage("queue"),
-            compute: stage("compute"),
-            encode: stage("encode"),
-            batch_rows: histogram!(BATCH_ROWS, &labels),
-            queue_rows: gauge!(QUEUE_ROWS, &labels),
-            abandoned: counter!(ABANDONED, &labels),
-            labels,
-        }
-    }
-
-    /// Counts a request that failed. Errors are rare enough to look their handle up.
-    pub fn failed(&self, code: crate::Code) {
-        let [model, version] = self.labels.clone();
-        counter!(REQUESTS, &[model, version, ("code", code.name().to_owned())]).increment(1);
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -28,8 +28,8 @@ pub async fn run(routed: &Routed, checked: Checked) -> Result<Response> {
             let deadline = arrived + timeout.map_or(live.run.timeout, |timeout| timeout.min(live.run.timeout));
             let job = Job { inputs, wanted: wanted.clone(), rows, priority, arrived, deadline };
             let done = live.batcher().submit(job)?.wait().await?;
-            live.meter.queue.record(done.queue.as_secs_f64());
-            live.meter.compute.record(done.compute.as_secs_f64());
+            live.meter.queue.record(done.queue);
+            live.meter.compute.record(done.compute);
             done.outputs
         }
     };

@@ -36,8 +36,7 @@ impl Routed {
     /// Counts an answer that is encoded.
     pub fn answered(mut self) {
         self.counted = true;
-        self.live.meter.ok.increment(1);
-        self.live.meter.seconds.record(self.began.elapsed().as_secs_f64());
+        self.live.meter.answered(self.began.elapsed());
     }
 
     /// Counts a failure.

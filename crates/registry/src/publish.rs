@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
-use metrics::gauge;
 use sluicegate_batch::Batcher;
-use sluicegate_core::metric::{self, VersionMeter};
+use sluicegate_core::meter::{Meters, VersionMeter};
 use sluicegate_core::{Code, Digest, Error, ModelName, Result, Signature, VersionRef};
 
 use crate::drain::Reaper;
@@ -58,11 +57,13 @@ impl Live {
     ///
     /// # Errors
     /// [`Code::Io`] where the machine gives no thread.
-    pub fn new(warm: Warm, run: &Run, reaper: &Reaper) -> Result<Self> {
+    pub fn new(warm: Warm, run: &Run, meters: &Meters, reaper: &Reaper) -> Result<Self> {
         let Warm { loaded, one_row, full_batch } = warm;
         let (verified, opened, signature) = (loaded.verified, loaded.opened, loaded.signature);
         let (model, version) = (verified.found.model, verified.found.version);
-        let meter = Arc::new(VersionMeter::new(&model, version));
+        let engine = opened.engine.name();
+        let meter = Arc::new(VersionMeter::new(&model, version, &verified.digest, engine, opened.fallback.is_some()));
+        meters.add(meter.clone());
         let execution = run.execution.resolve(full_batch);
         let name = format!("{model}@{version}");
         let batcher = Batcher::new(opened.instances, &name, execution, run.limits, signature.is_batched(), meter.clone())?;
@@ -72,7 +73,7 @@ impl Live {
             signature,
             description: verified.manifest.description,
             lineage: verified.manifest.lineage,
-            engine: opened.engine.name(),
+            engine,
             fallback: opened.fallback,
             device: opened.device,
             run: run.clone(),
@@ -90,22 +91,6 @@ impl Live {
     /// Its queue.
     pub fn batcher(&self) -> &Batcher {
         self.batcher.as_ref().expect("only the drop takes the batcher out")
-    }
-
-    fn labels(&self) -> [(&'static str, String); 4] {
-        [
-            ("model", self.model.to_string()),
-            ("version", self.version.to_string()),
-            ("digest", self.digest.to_string()),
-            ("engine", self.engine.to_owned()),
-        ]
-    }
-
-    pub(crate) fn announce(&self, live: bool) {
-        gauge!(metric::LIVE, &self.labels()).set(f64::from(u8::from(live)));
-        let [model, version, ..] = self.labels();
-        let fallback = live && self.fallback.is_some();
-        gauge!(metric::ENGINE_FALLBACK, &[model, version]).set(f64::from(u8::from(fallback)));
     }
 }
 

@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use metrics::{counter, histogram};
+use sluicegate_core::meter::Meters;
 use sluicegate_core::{Code, Digest, Error, ModelName, Result, metric};
 use sluicegate_engine::Engines;
 
@@ -48,6 +49,8 @@ pub struct Registry {
     pub published: Published,
     /// How far each version came.
     pub status: Arc<Status>,
+    /// What is counted of each version.
+    pub meters: Arc<Meters>,
     ready: Arc<AtomicBool>,
     events: SyncSender<Event>,
     thread: Option<JoinHandle<()>>,
@@ -56,7 +59,7 @@ pub struct Registry {
 enum Event {
     Declare(Declared),
     Look,
-    Loaded { found: Found, settled: bool, outcome: Result<Live> },
+    Loaded { found: Found, settled: bool, outcome: Result<Arc<Live>> },
     Stop,
 }
 
@@ -66,7 +69,7 @@ impl Registry {
     /// # Errors
     /// [`Code::Io`] where a registry cannot be read; [`Code::BadConfig`] where none of the models declared is there.
     pub fn start(roots: Vec<Root>, declared: Declared, engines: Arc<Engines>) -> Result<Self> {
-        let (published, status) = (Published::default(), Arc::new(Status::default()));
+        let (published, status, meters) = (Published::default(), Arc::new(Status::default()), Arc::new(Meters::default()));
         let ready = Arc::new(AtomicBool::new(false));
         let (events, inbox) = sync_channel(64);
         let reaper = Reaper::start(status.clone())?;
@@ -77,6 +80,7 @@ impl Registry {
             reaper,
             published: published.clone(),
             status: status.clone(),
+            meters: meters.clone(),
             ready: ready.clone(),
             events: events.clone(),
             found: BTreeMap::new(),
@@ -97,7 +101,7 @@ impl Registry {
         }
         let started = std::thread::Builder::new().name("registry".into()).spawn(move || thread.work(&inbox));
         let thread = started.map_err(|error| Error::new(Code::Io, format!("no thread for the registry: {error}")))?;
-        Ok(Self { published, status, ready, events, thread: Some(thread) })
+        Ok(Self { published, status, meters, ready, events, thread: Some(thread) })
     }
 
     /// Whether every declared model has once been live. Where everything found is served, one that fails does not count.
@@ -133,6 +137,7 @@ struct Thread {
     reaper: Reaper,
     published: Published,
     status: Arc<Status>,
+    meters: Arc<Meters>,
     ready: Arc<AtomicBool>,
     events: SyncSender<Event>,
     /// What the last good look at each model's registry found, by ascending number.
@@ -289,6 +294,7 @@ impl Thread {
                 .filter(|_| default == Some(version)),
             engines: self.engines.clone(),
             status: self.status.clone(),
+            meters: self.meters.clone(),
             reaper: self.reaper.clone(),
         };
         self.loading.insert(spec.name.clone());
@@ -297,7 +303,7 @@ impl Thread {
         let found = load.found.clone();
         let work = move || {
             sluicegate_engine::lower_priority();
-            let outcome = load.work();
+            let outcome = load.work().map(Arc::new);
             let _ = events.send(Event::Loaded { found, settled, outcome });
         };
         let name = format!("load-{}", spec.name).chars().take(15).collect();
@@ -307,7 +313,7 @@ impl Thread {
         }
     }
 
-    fn loaded(&mut self, found: &Found, settled: bool, outcome: Result<Live>) {
+    fn loaded(&mut self, found: &Found, settled: bool, outcome: Result<Arc<Live>>) {
         let Found { model, version, .. } = found;
         self.loading.remove(model);
         match outcome {
@@ -315,7 +321,7 @@ impl Thread {
                 if let Some(failed) = self.failed.get_mut(model) {
                     failed.remove(version);
                 }
-                self.publish(Arc::new(live));
+                self.publish(&live);
             }
             Err(error) if !settled => {
                 // Perhaps its files are still on their way.
@@ -348,7 +354,7 @@ impl Thread {
         self.failed.entry(found.model.clone()).or_default().insert(found.version, failure);
     }
 
-    fn publish(&self, live: Arc<Live>) {
+    fn publish(&self, live: &Arc<Live>) {
         let (model, version) = (live.model.clone(), live.version);
         counter!(metric::LOADS, "model" => model.to_string(), "outcome" => "live").increment(1);
         tracing::info!(%model, version, digest = %live.digest, engine = live.engine, device = live.device,
@@ -366,9 +372,9 @@ impl Thread {
             former = served.versions.insert(version, live.clone());
         });
         if let Some(former) = former {
-            former.announce(false);
+            former.meter.set_live(false);
         }
-        live.announce(true);
+        live.meter.set_live(true);
     }
 
     /// Lets the version that should answer do so, where it is live.
@@ -412,7 +418,7 @@ impl Thread {
             }
         });
         if let Some(live) = retired {
-            live.announce(false);
+            live.meter.set_live(false);
             tracing::info!(%model, version, "version drains");
         }
     }
@@ -428,7 +434,7 @@ impl Thread {
                 .get(&model)
                 .into_iter()
                 .flat_map(|served| served.versions.values())
-                .for_each(|live| live.announce(false));
+                .for_each(|live| live.meter.set_live(false));
             self.published.change(|table| drop(table.models.remove(&model)));
             self.status.forget(&model);
             self.failed.remove(&model);
@@ -456,6 +462,7 @@ struct Load {
     published: Option<Arc<Live>>,
     engines: Arc<Engines>,
     status: Arc<Status>,
+    meters: Arc<Meters>,
     reaper: Reaper,
 }
 
@@ -472,7 +479,7 @@ impl Load {
         step(State::Loaded, None);
         let warm = Warm::up(loaded, self.run.limits.max_rows)?;
         step(State::Warm, None);
-        let live = Live::new(warm, &self.run, &self.reaper)?;
+        let live = Live::new(warm, &self.run, &self.meters, &self.reaper)?;
         histogram!(metric::LOAD_SECONDS, "model" => model.to_string()).record(began.elapsed().as_secs_f64());
         Ok(live)
     }

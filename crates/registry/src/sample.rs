@@ -182,7 +182,7 @@ mod tests {
             (json!({"word": "c", "image": [[1], [2]]}), "categories"),
             (json!({"word": "a"}), "missing"),
             (json!({"word": "a", "image": [[1], [2]], "q": 1}), "no field `q`"),
-            (json!({"word": "a", "image": [[1, 2], [3]]}), "elements"),
+            (json!({"word": "a", "image": [[1, 2], [3]]}), "takes 16 bytes"),
             (json!([]), "one record"),
         ] {
             let error = inputs(&signature(Some(example)), 1).expect_err(part);

@@ -158,7 +158,7 @@ impl App {
         let registry = Arc::new(Registry::start(roots(&config), declared(&config), Arc::new(engines))?);
         let going = Arc::new(AtomicBool::new(false));
         let reload = Arc::new(Mutex::new(Reload { state: "applied", ..Reload::default() }));
-        watch(watched, config.clone(), registry.clone(), levels, reload.clone())?;
+        watch(watched, config.clone(), &registry, levels, reload.clone())?;
         let ready = {
             let (registry, going) = (registry.clone(), going.clone());
             move || registry.is_ready() && !going.load(Ordering::Acquire)
@@ -194,8 +194,12 @@ impl App {
         let Self { config, http, ops, api, registry, going, metrics, mut signals, .. } = self;
         let shutdown = Shutdown::new(config.shutdown.grace.get());
         let render = {
-            let metrics = metrics.clone();
-            Arc::new(move || metrics.render())
+            let (metrics, meters) = (metrics.clone(), registry.meters.clone());
+            Arc::new(move || {
+                let mut text = metrics.render();
+                meters.render(&mut text);
+                text
+            })
         };
         let upkeep = tokio::spawn(Metrics::upkeep(Metrics::clone(&metrics)));
         let mut routes = api.routes();
@@ -239,11 +243,11 @@ fn cors_layer(cors: &config::Cors) -> CorsLayer {
 fn watch(
     mut watched: Watched,
     mut config: Config,
-    registry: Arc<Registry>,
+    registry: &Arc<Registry>,
     levels: Levels,
     reload: Arc<Mutex<Reload>>,
 ) -> Result<()> {
-    let registry = Arc::downgrade(&registry);
+    let registry = Arc::downgrade(registry);
     let follow = move || loop {
         std::thread::sleep(WATCH);
         let Some(registry) = registry.upgrade() else { return };
@@ -280,6 +284,6 @@ fn apply(old: &Config, new: &Config, registry: &Registry, levels: &Levels) -> Ve
     let only_level = old.log.format == new.log.format;
     old.changed_sections(new)
         .into_iter()
-        .filter(|section| !live.contains(section) && !(*section == "log" && only_level))
+        .filter(|section| !(live.contains(section) || (*section == "log" && only_level)))
         .collect()
 }

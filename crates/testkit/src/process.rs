@@ -52,7 +52,9 @@ pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         let test = std::env::current_exe().expect("a test knows where it is");
-        let profile = test.ancestors().nth(2).expect("a test is in target/<profile>/deps");
+        let folder = test.parent().expect("a program is in a folder");
+        // Tests are in target/<profile>/deps, measurements in target/<profile>.
+        let profile = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
         let binary = profile.join("sluicegate");
         if !is_fresh(&binary) {
             let release = profile.ends_with("release").then_some("--release");
@@ -164,7 +166,15 @@ impl Gateway {
     /// # Panics
     /// With all that it said, where it does not become ready.
     pub fn start(folder: &Folder, config: &str) -> Self {
-        let mut gateway = Self::begin(folder, config);
+        Self::start_with(folder, config, &[])
+    }
+
+    /// The same with these variables in its environment.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub fn start_with(folder: &Folder, config: &str, env: &[(&str, &str)]) -> Self {
+        let mut gateway = Self::begin_with(folder, config, env);
         wait_for("a gateway that is ready", || {
             if let Some(status) = gateway.process.has_ended() {
                 panic!("the gateway ended with {status}: {:#?}", gateway.log());
@@ -179,10 +189,14 @@ impl Gateway {
     /// # Panics
     /// With all that it said, where it ends at once.
     pub fn begin(folder: &Folder, config: &str) -> Self {
+        Self::begin_with(folder, config, &[])
+    }
+
+    fn begin_with(folder: &Folder, config: &str, env: &[(&str, &str)]) -> Self {
         write_config(folder, config);
         let file = folder.path().join("sluicegate.yaml");
         let args = ["serve", "--http", "127.0.0.1:0", "--ops", "127.0.0.1:0", "--config"].map(OsStr::new);
-        let mut process = Process::spawn(&mut command(args.into_iter().chain([file.as_os_str()])));
+        let mut process = Process::spawn(command(args.into_iter().chain([file.as_os_str()])).envs(env.iter().copied()));
         let mut address = |name: &str| {
             wait_for("an open address", || {
                 let found = process.log.lock().iter().find_map(|line| listening(line, name));

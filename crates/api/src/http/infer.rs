@@ -7,7 +7,7 @@ use axum::extract::{FromRequestParts, Path, Request as HttpRequest, State};
 use axum::response::Response as HttpResponse;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
-use sluicegate_core::{Code, DType, Error, ModelRef, Request, Result, Shape, VersionRef};
+use sluicegate_core::{Code, DType, Dim, Error, ModelRef, Request, Result, Shape, VersionRef};
 use sluicegate_gateway::Routed;
 use sluicegate_registry::Live;
 
@@ -72,7 +72,7 @@ pub fn target(parts: &HashMap<String, String>) -> Result<ModelRef<'_>> {
 async fn run(api: &Api, routed: &Routed, about: &Head, headers: &HeaderMap, content: Bytes) -> Result<HttpResponse> {
     let (request, binary) = decode(routed.live(), headers, content)?;
     let meter = &routed.live().meter;
-    meter.decode.record(routed.began().elapsed().as_secs_f64());
+    meter.decode.record(routed.began().elapsed());
     let response = api.gateway.infer(routed, request).await?;
     let encoding = Instant::now();
     let id = response.id.as_deref().unwrap_or_else(|| about.id());
@@ -82,7 +82,7 @@ async fn run(api: &Api, routed: &Routed, about: &Head, headers: &HeaderMap, cont
     if let Some(json) = json {
         response.headers_mut().insert(binary::HEADER_LENGTH, HeaderValue::from(json));
     }
-    meter.encode.record(encoding.elapsed().as_secs_f64());
+    meter.encode.record(encoding.elapsed());
     Ok(response)
 }
 
@@ -116,7 +116,7 @@ fn whole(live: &Live, mut raw: binary::Raw) -> Result<Request> {
     if free > 1 {
         return Err(bad(format!("is for models with one free dimension, input `{}` has {free}", spec.name)));
     }
-    let fixed: usize = spec.dims[skip..].iter().filter_map(|dim| dim.fixed()).product::<usize>().max(1) * size;
+    let fixed: usize = spec.dims[skip..].iter().filter_map(Dim::fixed).product::<usize>().max(1) * size;
     let length = raw.left();
     if !length.is_multiple_of(fixed) || (free == 0 && length != fixed) {
         return Err(Error::new(

@@ -57,12 +57,12 @@ async fn run(api: &Api, routed: &Routed, about: &Head, headers: &HeaderMap, cont
     let live = routed.live();
     is_json(headers)?;
     let Records { inputs, form } = read(&live.signature, content)?;
-    live.meter.decode.record(routed.began().elapsed().as_secs_f64());
+    live.meter.decode.record(routed.began().elapsed());
     let response = api.gateway.infer(routed, Request { inputs, ..Request::default() }).await?;
     let encoding = Instant::now();
     let body = encode::write(&live.signature, &response, form);
     let response = answer::respond(about, StatusCode::OK, HeaderValue::from_static("application/json"), body);
-    live.meter.encode.record(encoding.elapsed().as_secs_f64());
+    live.meter.encode.record(encoding.elapsed());
     Ok(response)
 }
 

@@ -78,21 +78,17 @@ mod tests {
     fn histograms_have_buckets_and_everything_has_its_help() {
         let recorder = recorder().expect("buckets");
         metrics::with_local_recorder(&recorder, || {
-            let name = "fraud".parse().expect("a name");
-            let meter = metric::VersionMeter::new(&name, 3);
-            meter.seconds.record(0.003);
-            meter.batch_rows.record(5.0);
-            meter.ok.increment(1);
+            metrics::histogram!(metric::LOAD_SECONDS, "model" => "fraud").record(0.003);
+            metrics::counter!(metric::SWAPS, "model" => "fraud").increment(1);
             metrics::gauge!(metric::READY).set(1.0);
         });
         let text = Metrics(recorder.handle()).render();
         for line in [
-            "# HELP sluicegate_requests_total Requests answered, by the error code or `ok`.",
-            "# TYPE sluicegate_request_seconds histogram",
-            r#"sluicegate_requests_total{model="fraud",version="3",code="ok"} 1"#,
-            r#"sluicegate_request_seconds_bucket{model="fraud",version="3",le="0.0025"} 0"#,
-            r#"sluicegate_request_seconds_bucket{model="fraud",version="3",le="0.005"} 1"#,
-            r#"sluicegate_batch_rows_bucket{model="fraud",version="3",le="8"} 1"#,
+            "# HELP sluicegate_swaps_total Times that the default version of a model changed while it served.",
+            "# TYPE sluicegate_load_seconds histogram",
+            r#"sluicegate_swaps_total{model="fraud"} 1"#,
+            r#"sluicegate_load_seconds_bucket{model="fraud",le="0.0025"} 0"#,
+            r#"sluicegate_load_seconds_bucket{model="fraud",le="0.005"} 1"#,
             "sluicegate_ready 1",
         ] {
             assert!(text.lines().any(|got| got == line), "{line}\nis not in\n{text}");

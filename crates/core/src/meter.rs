@@ -1,0 +1,299 @@
+//! What is counted of one version: plain atomics that live and die with it, and their text for Prometheus.
+//!
+//! The hot path holds them by value. A recorder that looks series up by label would keep those of every version that ever
+//! served, and takes longer to record one time than the policy to choose a batch.
+
+use std::cell::Cell;
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::metric::{self, ROWS, SECONDS};
+use crate::{Code, Digest, ModelName};
+
+/// Copies of each counter, so that threads on different cores do not fight for one cache line.
+const SHARDS: usize = 4;
+
+/// The longer list of bounds, and one bucket above all bounds.
+const BUCKETS: usize = SECONDS.len() + 1;
+
+/// Versions whose last counts are kept after they were freed, for the next scrape.
+const KEPT: usize = 32;
+
+/// What is counted of one version.
+pub struct VersionMeter {
+    model: ModelName,
+    version: u64,
+    digest: Digest,
+    engine: &'static str,
+    fallback: bool,
+    live: AtomicBool,
+    /// Requests by code, in the order of [`Code::ALL`]; the last one counts those answered well.
+    requests: [Sharded; Code::ALL.len() + 1],
+    /// [`metric::REQUEST_SECONDS`].
+    pub seconds: Histogram,
+    /// [`metric::STAGE_SECONDS`] of `decode`.
+    pub decode: Histogram,
+    /// [`metric::STAGE_SECONDS`] of `queue`.
+    pub queue: Histogram,
+    /// [`metric::STAGE_SECONDS`] of `compute`.
+    pub compute: Histogram,
+    /// [`metric::STAGE_SECONDS`] of `encode`.
+    pub encode: Histogram,
+    /// [`metric::BATCH_ROWS`].
+    pub batch_rows: Histogram,
+    queue_rows: AtomicUsize,
+    abandoned: AtomicU64,
+}
+
+/// A counter in shards.
+#[derive(Default)]
+#[repr(align(64))]
+struct Sharded([AtomicU64; SHARDS]);
+
+/// Counts observations by size. Bounds are upper bounds, inclusive, as Prometheus has them.
+pub struct Histogram {
+    bounds: &'static [f64],
+    /// What one unit of a recorded number is, in the unit of the bounds.
+    unit: f64,
+    shards: [Shard; SHARDS],
+}
+
+#[derive(Default)]
+#[repr(align(128))]
+struct Shard {
+    buckets: [AtomicU64; BUCKETS],
+    sum: AtomicU64,
+}
+
+fn shard() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local!(static MINE: Cell<usize> = Cell::new(NEXT.fetch_add(1, Relaxed) % SHARDS));
+    MINE.get()
+}
+
+impl Sharded {
+    fn add(&self, count: u64) {
+        self.0[shard()].fetch_add(count, Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.iter().map(|shard| shard.load(Relaxed)).sum()
+    }
+}
+
+impl Histogram {
+    fn times() -> Self {
+        Self { bounds: SECONDS, unit: 1e-9, shards: Default::default() }
+    }
+
+    fn rows() -> Self {
+        Self { bounds: ROWS, unit: 1.0, shards: Default::default() }
+    }
+
+    /// Counts a time.
+    pub fn record(&self, time: Duration) {
+        self.add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// Counts a number of rows.
+    pub fn record_rows(&self, rows: usize) {
+        self.add(rows as u64);
+    }
+
+    fn add(&self, value: u64) {
+        let size = value as f64 * self.unit;
+        let bucket = self.bounds.partition_point(|&bound| bound < size);
+        let shard = &self.shards[shard()];
+        shard.buckets[bucket].fetch_add(1, Relaxed);
+        shard.sum.fetch_add(value, Relaxed);
+    }
+
+    fn render(&self, out: &mut String, name: &str, labels: &str) {
+        let mut count = 0;
+        for bucket in 0..=self.bounds.len() {
+            count += self.shards.iter().map(|shard| shard.buckets[bucket].load(Relaxed)).sum::<u64>();
+            let bound = self.bounds.get(bucket).map_or_else(|| "+Inf".to_owned(), f64::to_string);
+            let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{bound}\"}} {count}");
+        }
+        let sum: u64 = self.shards.iter().map(|shard| shard.sum.load(Relaxed)).sum();
+        let _ = writeln!(out, "{name}_sum{{{labels}}} {}", sum as f64 * self.unit);
+        let _ = writeln!(out, "{name}_count{{{labels}}} {count}");
+    }
+}
+
+impl VersionMeter {
+    /// Nothing counted yet. `fallback` says whether the engine is another than the preferred one.
+    pub fn new(model: &ModelName, version: u64, digest: &Digest, engine: &'static str, fallback: bool) -> Self {
+        Self {
+            model: model.clone(),
+            version,
+            digest: digest.clone(),
+            engine,
+            fallback,
+            live: AtomicBool::new(false),
+            requests: std::array::from_fn(|_| Sharded::default()),
+            seconds: Histogram::times(),
+            decode: Histogram::times(),
+            queue: Histogram::times(),
+            compute: Histogram::times(),
+            encode: Histogram::times(),
+            batch_rows: Histogram::rows(),
+            queue_rows: AtomicUsize::new(0),
+            abandoned: AtomicU64::new(0),
+        }
+    }
+
+    /// Counts a request that was answered well.
+    pub fn answered(&self, time: Duration) {
+        self.requests[Code::ALL.len()].add(1);
+        self.seconds.record(time);
+    }
+
+    /// Counts a request that failed.
+    pub fn failed(&self, code: Code) {
+        // A fieldless enum counts its variants in the order of its definition, which is that of `ALL`.
+        self.requests[code as usize].add(1);
+    }
+
+    /// Says how many rows wait.
+    pub fn set_queue_rows(&self, rows: usize) {
+        self.queue_rows.store(rows, Relaxed);
+    }
+
+    /// Counts requests whose callers left before their run.
+    pub fn abandoned(&self, count: u64) {
+        self.abandoned.fetch_add(count, Relaxed);
+    }
+
+    /// Says whether the version serves.
+    pub fn set_live(&self, live: bool) {
+        self.live.store(live, Relaxed);
+    }
+
+    fn labels(&self) -> String {
+        // Neither a model's name nor a number has anything to escape.
+        format!("model=\"{}\",version=\"{}\"", self.model, self.version)
+    }
+
+    fn stages(&self) -> [(&'static str, &Histogram); 4] {
+        [("decode", &self.decode), ("queue", &self.queue), ("compute", &self.compute), ("encode", &self.encode)]
+    }
+}
+
+/// The meters of a process.
+#[derive(Default)]
+pub struct Meters(Mutex<Vec<Arc<VersionMeter>>>);
+
+impl Meters {
+    /// Adds a version's meter. It is shown for as long as anybody holds it, and a while longer.
+    pub fn add(&self, meter: Arc<VersionMeter>) {
+        let mut meters = self.0.lock();
+        meters.push(meter);
+        let mut over = meters.iter().filter(|meter| Arc::strong_count(meter) == 1).count().saturating_sub(KEPT);
+        meters.retain(|meter| {
+            let gone = over > 0 && Arc::strong_count(meter) == 1;
+            over -= usize::from(gone);
+            !gone
+        });
+    }
+
+    /// Appends every series, each metric's together, as the exposition format wants them.
+    pub fn render(&self, out: &mut String) {
+        let meters = self.0.lock().clone();
+        let mut family = |name: &str, each: &dyn Fn(&mut String, &VersionMeter, &str)| {
+            let Some(about) = metric::ALL.iter().find(|metric| metric.name == name) else { return };
+            let _ = writeln!(out, "# HELP {name} {}\n# TYPE {name} {}", about.help, about.kind.name());
+            meters.iter().for_each(|meter| each(out, meter, &meter.labels()));
+        };
+        family(metric::REQUESTS, &|out, meter, labels| {
+            let codes = Code::ALL.iter().map(|code| code.name()).chain(["ok"]);
+            for (code, count) in codes.zip(&meter.requests) {
+                let count = count.get();
+                if count > 0 || code == "ok" {
+                    let _ = writeln!(out, "{}{{{labels},code=\"{code}\"}} {count}", metric::REQUESTS);
+                }
+            }
+        });
+        family(metric::REQUEST_SECONDS, &|out, meter, labels| meter.seconds.render(out, metric::REQUEST_SECONDS, labels));
+        family(metric::STAGE_SECONDS, &|out, meter, labels| {
+            for (stage, histogram) in meter.stages() {
+                histogram.render(out, metric::STAGE_SECONDS, &format!("{labels},stage=\"{stage}\""));
+            }
+        });
+        family(metric::BATCH_ROWS, &|out, meter, labels| meter.batch_rows.render(out, metric::BATCH_ROWS, labels));
+        family(metric::QUEUE_ROWS, &|out, meter, labels| {
+            let _ = writeln!(out, "{}{{{labels}}} {}", metric::QUEUE_ROWS, meter.queue_rows.load(Relaxed));
+        });
+        family(metric::ABANDONED, &|out, meter, labels| {
+            let _ = writeln!(out, "{}{{{labels}}} {}", metric::ABANDONED, meter.abandoned.load(Relaxed));
+        });
+        family(metric::LIVE, &|out, meter, labels| {
+            let live = u8::from(meter.live.load(Relaxed));
+            let (digest, engine) = (&meter.digest, meter.engine);
+            let _ = writeln!(out, "{}{{{labels},digest=\"{digest}\",engine=\"{engine}\"}} {live}", metric::LIVE);
+        });
+        family(metric::ENGINE_FALLBACK, &|out, meter, labels| {
+            let fallback = u8::from(meter.fallback && meter.live.load(Relaxed));
+            let _ = writeln!(out, "{}{{{labels}}} {fallback}", metric::ENGINE_FALLBACK);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meter(version: u64) -> Arc<VersionMeter> {
+        let model = "m".parse().expect("a name");
+        Arc::new(VersionMeter::new(&model, version, &Digest::sha256(&[0; 32]), "tract", true))
+    }
+
+    fn value(text: &str, series: &str) -> f64 {
+        let line = text.lines().find(|line| line.starts_with(series)).unwrap_or_else(|| panic!("{series} in {text}"));
+        line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a number")
+    }
+
+    #[test]
+    fn what_is_counted_is_what_is_shown() {
+        let (meters, meter) = (Meters::default(), meter(7));
+        meters.add(meter.clone());
+        meter.answered(Duration::from_micros(30));
+        meter.answered(Duration::from_secs(60));
+        meter.failed(Code::QueueFull);
+        meter.batch_rows.record_rows(64);
+        meter.set_live(true);
+        let mut text = String::new();
+        meters.render(&mut text);
+        let request = |rest: &str| value(&text, &format!("sluicegate_request_seconds_{rest}"));
+        assert_eq!(request("bucket{model=\"m\",version=\"7\",le=\"0.000025\"}"), 0.0);
+        assert_eq!(request("bucket{model=\"m\",version=\"7\",le=\"0.00005\"}"), 1.0);
+        assert_eq!(request("bucket{model=\"m\",version=\"7\",le=\"+Inf\"}"), 2.0);
+        assert_eq!(request("count"), 2.0);
+        assert!((request("sum") - 60.000_03).abs() < 1e-9);
+        assert_eq!(value(&text, "sluicegate_batch_rows_bucket{model=\"m\",version=\"7\",le=\"64\"}"), 1.0);
+        assert_eq!(value(&text, "sluicegate_requests_total{model=\"m\",version=\"7\",code=\"ok\"}"), 2.0);
+        assert_eq!(value(&text, "sluicegate_requests_total{model=\"m\",version=\"7\",code=\"queue_full\"}"), 1.0);
+        assert_eq!(value(&text, "sluicegate_engine_fallback"), 1.0);
+    }
+
+    #[test]
+    fn a_code_is_counted_under_its_own_name() {
+        for (place, &code) in Code::ALL.iter().enumerate() {
+            assert_eq!(code as usize, place);
+        }
+    }
+
+    #[test]
+    fn meters_of_freed_versions_are_not_kept_for_ever() {
+        let meters = Meters::default();
+        let held = meter(0);
+        meters.add(held.clone());
+        (1..1000).for_each(|version| meters.add(meter(version)));
+        let versions: Vec<u64> = meters.0.lock().iter().map(|meter| meter.version).collect();
+        assert!(versions.len() <= KEPT + 2 && versions[0] == held.version && versions.contains(&999), "{versions:?}");
+    }
+}
