@@ -15,7 +15,7 @@ need = @command -v $(1) >/dev/null || { echo "$(1) is missing: $(2)" >&2; exit 2
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test test-rust test-clients fmt lint docs generate models bench soak deny ci clean
-.PHONY: onnxruntime need-rust need-python need-chromium
+.PHONY: onnxruntime need-rust need-python need-chromium need-wrk
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -50,11 +50,14 @@ generate: need-rust ## write docs/config.md, docs/config.schema.json and docs/me
 models: $(TRAINING)/ready ## train the sample models anew
 	$(TRAINING)/bin/python models/train.py
 
-bench: need-rust onnxruntime ## every benchmark
+bench: need-rust onnxruntime need-wrk ## codecs and policy without sockets, then one row over HTTP beside an empty handler
 	cargo bench --locked -p sluicegate-benches
+	cargo build --release --locked -p sluicegate-server -p sluicegate-loadtests
+	target/release/http
 
 soak: need-rust onnxruntime ## 1,000 swaps under load
-	cargo bench --locked -p sluicegate-benches --bench swap
+	cargo build --release --locked -p sluicegate-server -p sluicegate-loadtests
+	target/release/swaps
 
 deny: need-rust ## licences, sources and known weaknesses of the dependencies
 	@cargo deny --version >/dev/null 2>&1 || { echo "cargo-deny is missing: cargo install --locked cargo-deny" >&2; exit 2; }
@@ -96,3 +99,6 @@ need-python:
 # The browser is for one test; where it cannot be installed, that test says that it was skipped.
 need-chromium:
 	@tools/install_packages chromium:chromium chromedriver:chromium-driver || true
+
+need-wrk:
+	@tools/install_packages wrk:wrk

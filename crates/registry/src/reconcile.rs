@@ -1,5 +1,6 @@
 //! Compares what is declared with what is live, again and again, on one thread that alone changes the table.
 
+mod loader;
 pub mod plan;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -10,13 +11,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use metrics::{counter, histogram};
+use metrics::counter;
 use sluicegate_core::meter::Meters;
 use sluicegate_core::{Code, Digest, Error, ModelName, Result, metric};
 use sluicegate_engine::Engines;
 
 use crate::drain::Reaper;
-use crate::load::Loaded;
 use crate::manifest::Manifest;
 use crate::publish::{Live, Published};
 use crate::source::dir::{Directory, Listing};
@@ -24,11 +24,8 @@ use crate::source::{Fingerprint, Found};
 use crate::spec::{Also, Declared, Run, Spec, Want};
 use crate::status::{State, Status};
 use crate::verify::Verified;
-use crate::warm::Warm;
+use loader::{LOADERS, Load};
 use plan::{Failure, Plan, Readiness, Scene, Standing};
-
-/// Loads at once: one big model must not hold up the others, and serving needs the cores more.
-const LOADERS: usize = 2;
 
 /// One declared registry.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,7 +79,7 @@ impl Registry {
             status: status.clone(),
             meters: meters.clone(),
             ready: ready.clone(),
-            events: events.clone(),
+            loaders: loader::start(&events)?,
             found: BTreeMap::new(),
             loading: HashSet::new(),
             failed: HashMap::new(),
@@ -139,7 +136,7 @@ struct Thread {
     status: Arc<Status>,
     meters: Arc<Meters>,
     ready: Arc<AtomicBool>,
-    events: SyncSender<Event>,
+    loaders: SyncSender<Load>,
     /// What the last good look at each model's registry found, by ascending number.
     found: BTreeMap<ModelName, Vec<Found>>,
     /// One load a model at a time.
@@ -283,6 +280,7 @@ impl Thread {
         let settled = readiness(found, settle) == Readiness::Settled;
         let load = Load {
             found: found.clone(),
+            settled,
             run: spec.run.clone(),
             // Only the version that callers get without asking for it must not break them.
             published: self
@@ -299,16 +297,8 @@ impl Thread {
         };
         self.loading.insert(spec.name.clone());
         self.status.set(&spec.name, version, State::Found, None, None);
-        let events = self.events.clone();
-        let found = load.found.clone();
-        let work = move || {
-            sluicegate_engine::lower_priority();
-            let outcome = load.work().map(Arc::new);
-            let _ = events.send(Event::Loaded { found, settled, outcome });
-        };
-        let name = format!("load-{}", spec.name).chars().take(15).collect();
-        if let Err(error) = std::thread::Builder::new().name(name).spawn(work) {
-            tracing::error!(model = %spec.name, version, %error, "no thread to load a version; trying again");
+        // Never full: there are no more loads under way than threads that take them.
+        if self.loaders.send(load).is_err() {
             self.loading.remove(&spec.name);
         }
     }
@@ -453,34 +443,4 @@ fn readiness(found: &Found, settle: Duration) -> Readiness {
 
 fn key(found: &Found) -> (ModelName, u64, Fingerprint) {
     (found.model.clone(), found.version, found.fingerprint)
-}
-
-/// One version on its way.
-struct Load {
-    found: Found,
-    run: Run,
-    published: Option<Arc<Live>>,
-    engines: Arc<Engines>,
-    status: Arc<Status>,
-    meters: Arc<Meters>,
-    reaper: Reaper,
-}
-
-impl Load {
-    fn work(self) -> Result<Live> {
-        let began = Instant::now();
-        let (model, version) = (self.found.model.clone(), self.found.version);
-        let step = |state, digest| self.status.set(&model, version, state, None, digest);
-        let manifest = Manifest::read(&self.found.path)?;
-        let verified = Verified::read(self.found, manifest)?;
-        step(State::Verified, Some(verified.digest.clone()));
-        let published = self.published.as_ref().map(|live| &live.signature);
-        let loaded = Loaded::load(verified, &self.engines, &self.run, published)?;
-        step(State::Loaded, None);
-        let warm = Warm::up(loaded, self.run.limits.max_rows)?;
-        step(State::Warm, None);
-        let live = Live::new(warm, &self.run, &self.meters, &self.reaper)?;
-        histogram!(metric::LOAD_SECONDS, "model" => model.to_string()).record(began.elapsed().as_secs_f64());
-        Ok(live)
-    }
 }

@@ -27,7 +27,7 @@ impl Drop for Ending {
 fn main() {
     let scratch = Folder::default();
     let models = repository().join("models");
-    let config = format!("registries: {{ local: {{ type: directory, path: '{}' }} }}\nlog: {{ level: warn }}", models.display());
+    let config = format!("registries: {{ local: {{ type: directory, path: '{}' }} }}", models.display());
     let gateway = Gateway::start(&scratch, &config);
     let (_empty, empty) = start_empty();
     let example = gateway.client().get(&format!("/models/{MODEL}")).expect("an answer").json()["example"].to_string();

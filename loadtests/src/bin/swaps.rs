@@ -26,7 +26,7 @@ fn main() {
     let folder = Folder::default();
     folder.publish("m", 1, &onnx::add_constant(1.0, 8));
     let config = format!(
-        "registries: {{ local: {{ type: directory, path: '{}', poll: 10ms, settle: 10ms }} }}\nlog: {{ level: warn }}",
+        "registries: {{ local: {{ type: directory, path: '{}', poll: 10ms, settle: 10ms }} }}",
         folder.models().display()
     );
     let gateway = Gateway::start(&folder, &config);

@@ -1,5 +1,6 @@
 //! `sluicegate check`: every error of a configuration and of the models that it declares, before anybody is served by them.
 
+use std::fmt::Display;
 use std::time::SystemTime;
 
 use serde::Serialize;
@@ -34,11 +35,11 @@ struct Report {
 }
 
 impl Report {
-    fn add(&mut self, severity: &'static str, place: impl ToString, message: impl ToString) {
-        self.remarks.push(Remark { severity, place: place.to_string(), message: message.to_string() });
+    fn add(&mut self, severity: &'static str, place: impl Display, message: impl Display) {
+        self.remarks.push(Remark { severity, place: format!("{place}"), message: format!("{message}") });
     }
 
-    fn error(&mut self, place: impl ToString, message: impl ToString) {
+    fn error(&mut self, place: impl Display, message: impl Display) {
         self.add("error", place, message);
     }
 }
