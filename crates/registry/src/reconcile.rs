@@ -21,7 +21,7 @@ use crate::manifest::Manifest;
 use crate::publish::{Live, Published};
 use crate::source::dir::{Directory, Listing};
 use crate::source::{Fingerprint, Found};
-use crate::spec::{Also, Declared, Run, Spec, Want};
+use crate::spec::{Also, Declared, Spec, Want};
 use crate::status::{State, Status};
 use crate::verify::Verified;
 use loader::{LOADERS, Load};
