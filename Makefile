@@ -14,15 +14,18 @@ PROMISES := $(patsubst tests/%.rs,--test=%,$(wildcard tests/*.rs))
 need = @command -v $(1) >/dev/null || { echo "$(1) is missing: $(2)" >&2; exit 2; }
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-rust test-clients fmt lint docs generate models bench soak deny ci clean
+.PHONY: help serve release test test-rust test-clients fmt lint docs generate models bench soak deny ci clean
 .PHONY: onnxruntime need-rust need-python need-chromium need-wrk
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 serve: need-rust onnxruntime ## fetch what is missing, build, and serve models/
+	cargo build --locked
+	target/debug/sluicegate serve --models models
+
+release: need-rust ## the binary for production: target/release/sluicegate
 	cargo build --release --locked
-	target/release/sluicegate serve --models models
 
 test: test-rust test-clients ## every test, on both engines
 

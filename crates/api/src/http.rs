@@ -14,6 +14,7 @@ pub mod binary;
 pub mod body;
 pub mod docs;
 pub mod elements;
+pub mod exchange;
 pub mod health;
 pub mod infer;
 pub mod json;

@@ -50,7 +50,7 @@ metrics_table! {
     REQUESTS "sluicegate_requests_total" Counter ["model", "version", "code"]
         "Requests answered, by the error code or `ok`.",
     REQUEST_SECONDS "sluicegate_request_seconds" Histogram ["model", "version"]
-        "Time from the decoded head of a request to its encoded answer, in seconds.",
+        "Time from the last byte of a request to its encoded answer, in seconds.",
     STAGE_SECONDS "sluicegate_stage_seconds" Histogram ["model", "version", "stage"]
         "Time that a request spent in a stage (decode, queue, compute, encode), in seconds.",
     UNROUTED "sluicegate_unrouted_total" Counter ["code"]

@@ -101,7 +101,8 @@ impl Registry {
         Ok(Self { published, status, meters, ready, events, thread: Some(thread) })
     }
 
-    /// Whether every declared model has once been live. Where everything found is served, one that fails does not count.
+    /// Whether every declared model, and every version named beside it, has had its turn, and each model is live. Where
+    /// everything found is served, one that fails does not count.
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
     }
@@ -229,22 +230,19 @@ impl Thread {
                 self.retire(&spec.name, version);
             }
         }
-        if !self.is_ready_now(&specs) {
-            return;
-        }
-        if !self.ready.swap(true, Ordering::AcqRel) {
+        // Said once, and kept: a model that is declared later must not take the whole gateway out of its load balancer.
+        if !self.ready.load(Ordering::Acquire) && self.is_ready_now(&specs) {
+            self.ready.store(true, Ordering::Release);
             tracing::info!(models = specs.len(), "every model has had its turn; ready");
         }
     }
 
     fn is_ready_now(&self, specs: &[Spec]) -> bool {
         let table = self.published.load();
+        let lenient = matches!(self.declared, Declared::Everything(_));
         let live = |spec: &Spec| table.models.get(&spec.name).is_some_and(|served| served.default.is_some());
-        let given_up = |spec: &Spec| {
-            let lenient = matches!(self.declared, Declared::Everything(_));
-            lenient && !self.loading.contains(&spec.name) && self.plan(spec).load.is_none()
-        };
-        specs.iter().any(live) && specs.iter().all(|spec| live(spec) || given_up(spec))
+        let settled = |spec: &Spec| !self.loading.contains(&spec.name) && self.plan(spec).load.is_none();
+        specs.iter().any(live) && specs.iter().all(|spec| settled(spec) && (lenient || live(spec)))
     }
 
     fn plan(&self, spec: &Spec) -> Plan {

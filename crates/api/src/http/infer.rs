@@ -8,12 +8,12 @@ use axum::response::Response as HttpResponse;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use sluicegate_core::{Code, DType, Dim, Error, ModelRef, Request, Result, Shape, VersionRef};
-use sluicegate_gateway::Routed;
 use sluicegate_registry::Live;
 
 use super::answer::{self, Dialect, Head};
+use super::exchange::Exchange;
 use super::json::{self, Binary, Encoded};
-use super::{Api, binary, body};
+use super::{Api, binary};
 
 /// The parts of the path, by their names in the route.
 pub struct Parts(pub HashMap<String, String>);
@@ -32,31 +32,13 @@ impl<S: Send + Sync> FromRequestParts<S> for Parts {
 
 /// Answers an inference request.
 pub async fn infer(State(api): State<Api>, Parts(parts): Parts, request: HttpRequest) -> HttpResponse {
-    let (head, content) = request.into_parts();
-    let about = Head::of(&head.headers);
-    let routed = async {
-        let permit = api.gateway.admit()?;
-        let content = body::read(&head.headers, content, api.body).await.inspect_err(sluicegate_gateway::meter::unrouted)?;
-        let target = target(&parts).inspect_err(sluicegate_gateway::meter::unrouted)?;
-        Ok((api.gateway.route(permit, &target)?, content))
-    };
-    let (routed, content) = match routed.await {
-        Ok(routed) => routed,
-        Err(error) => return answer::error(Dialect::V2, &about, &error),
-    };
-    let live = routed.live().clone();
-    let mut response = match run(&api, &routed, &about, &head.headers, content).await {
-        Ok(response) => {
-            routed.answered();
-            response
+    match Exchange::enter(&api, Dialect::V2, target(&parts), request).await {
+        Ok(exchange) => {
+            let outcome = run(&api, &exchange).await;
+            exchange.leave(outcome)
         }
-        Err(error) => {
-            routed.failed(&error);
-            answer::error(Dialect::V2, &about, &error)
-        }
-    };
-    answer::sign(&mut response, &live);
-    response
+        Err(refusal) => refusal,
+    }
 }
 
 /// The model and version that a path names.
@@ -69,16 +51,17 @@ pub fn target(parts: &HashMap<String, String>) -> Result<ModelRef<'_>> {
     Ok(ModelRef { model, version })
 }
 
-async fn run(api: &Api, routed: &Routed, about: &Head, headers: &HeaderMap, content: Bytes) -> Result<HttpResponse> {
-    let (request, binary) = decode(routed.live(), headers, content)?;
+async fn run(api: &Api, exchange: &Exchange) -> Result<HttpResponse> {
+    let Exchange { head, headers, content, routed, .. } = exchange;
+    let (request, binary) = decode(routed.live(), headers, content.clone())?;
     let meter = &routed.live().meter;
     meter.decode.record(routed.began().elapsed());
     let response = api.gateway.infer(routed, request).await?;
     let encoding = Instant::now();
-    let id = response.id.as_deref().unwrap_or_else(|| about.id());
+    let id = response.id.as_deref().unwrap_or_else(|| head.id());
     let Encoded { body, json } = json::write(&response, id, &binary)?;
     let content_type = if json.is_some() { "application/octet-stream" } else { "application/json" };
-    let mut response = answer::respond(about, StatusCode::OK, HeaderValue::from_static(content_type), body);
+    let mut response = answer::respond(head, StatusCode::OK, HeaderValue::from_static(content_type), body);
     if let Some(json) = json {
         response.headers_mut().insert(binary::HEADER_LENGTH, HeaderValue::from(json));
     }

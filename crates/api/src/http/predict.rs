@@ -12,48 +12,30 @@ use std::time::Instant;
 
 use axum::extract::{Request as HttpRequest, State};
 use axum::response::Response as HttpResponse;
-use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use sluicegate_core::{Error, ModelRef, Problem, Request, Result, Signature};
-use sluicegate_gateway::Routed;
 
-use super::answer::{self, Dialect, Head};
+use super::Api;
+use super::answer::{self, Dialect};
+use super::exchange::Exchange;
 use super::infer::Parts;
-use super::{Api, body};
 use decode::Records;
 
 /// Answers one record with one object, a list of records with a list.
 pub async fn predict(State(api): State<Api>, Parts(parts): Parts, request: HttpRequest) -> HttpResponse {
-    let (head, content) = request.into_parts();
-    let about = Head::of(&head.headers);
-    let routed = async {
-        let permit = api.gateway.admit()?;
-        let content = body::read(&head.headers, content, api.body).await.inspect_err(sluicegate_gateway::meter::unrouted)?;
-        let name = parts.get("model").map_or("", String::as_str);
-        let target = ModelRef::parse(name).inspect_err(sluicegate_gateway::meter::unrouted)?;
-        Ok((api.gateway.route(permit, &target)?, content))
-    };
-    let (routed, content) = match routed.await {
-        Ok(routed) => routed,
-        Err(error) => return answer::error(Dialect::Typed, &about, &error),
-    };
-    let live = routed.live().clone();
-    let mut response = match run(&api, &routed, &about, &head.headers, &content).await {
-        Ok(response) => {
-            routed.answered();
-            response
+    let target = ModelRef::parse(parts.get("model").map_or("", String::as_str));
+    match Exchange::enter(&api, Dialect::Typed, target, request).await {
+        Ok(exchange) => {
+            let outcome = run(&api, &exchange).await;
+            exchange.leave(outcome)
         }
-        Err(error) => {
-            routed.failed(&error);
-            answer::error(Dialect::Typed, &about, &error)
-        }
-    };
-    answer::sign(&mut response, &live);
-    response
+        Err(refusal) => refusal,
+    }
 }
 
-async fn run(api: &Api, routed: &Routed, about: &Head, headers: &HeaderMap, content: &Bytes) -> Result<HttpResponse> {
+async fn run(api: &Api, exchange: &Exchange) -> Result<HttpResponse> {
+    let Exchange { head, headers, content, routed, .. } = exchange;
     let live = routed.live();
     is_json(headers)?;
     let Records { inputs, form } = read(&live.signature, content)?;
@@ -61,7 +43,7 @@ async fn run(api: &Api, routed: &Routed, about: &Head, headers: &HeaderMap, cont
     let response = api.gateway.infer(routed, Request { inputs, ..Request::default() }).await?;
     let encoding = Instant::now();
     let body = encode::write(&live.signature, &response, form);
-    let response = answer::respond(about, StatusCode::OK, HeaderValue::from_static("application/json"), body);
+    let response = answer::respond(head, StatusCode::OK, HeaderValue::from_static("application/json"), body);
     live.meter.encode.record(encoding.elapsed());
     Ok(response)
 }

@@ -45,8 +45,13 @@ impl Levels {
     }
 }
 
+/// The binding to ONNX Runtime tells at every start that the library is newer than itself, which it is meant to be.
+const QUIET: &str = "ort=error";
+
 fn filter(level: &str) -> Result<EnvFilter> {
-    EnvFilter::builder().parse(level).map_err(|error| Error::new(Code::BadConfig, format!("log.level `{level}`: {error}")))
+    EnvFilter::builder()
+        .parse(format!("{QUIET},{level}"))
+        .map_err(|error| Error::new(Code::BadConfig, format!("log.level `{level}`: {error}")))
 }
 
 fn layer<S: Subscriber + for<'span> LookupSpan<'span>>(format: LogFormat) -> Box<dyn Layer<S> + Send + Sync> {

@@ -80,7 +80,7 @@ fn every_problem_of_every_record_is_told_as_fastapi_tells_it() {
     assert_eq!(problems(&image(), r#"{"word":"a","image":[[1,2],[1]]}"#), [one("value_error", json!(["body"]))]);
     assert_eq!(
         problems(&image(), r#"{"word":1,"image":[[1,2]]}"#),
-        [one("too_short", json!(["body", "image"])), one("string_type", json!(["body", "word"])),]
+        [one("too_short", json!(["body", "image"])), one("literal_error", json!(["body", "word"])),]
     );
     assert_eq!(problems(&fraud(), r#"{"amount":1,"amount":2,"hour":3}"#).len(), 1);
 }
