@@ -18,7 +18,7 @@ use sluicegate_engine::Engines;
 
 use crate::drain::Reaper;
 use crate::manifest::Manifest;
-use crate::publish::{Live, Published};
+use crate::publish::{Live, Published, Served};
 use crate::source::dir::{Directory, Listing};
 use crate::source::{Fingerprint, Found};
 use crate::spec::{Also, Declared, Spec, Want};
@@ -96,6 +96,8 @@ impl Registry {
             let layout = "expected <model>/<version>/model.onnx, such as fraud/1/model.onnx";
             return Err(Error::new(Code::BadConfig, format!("no model found in {places}; {layout}")));
         }
+        // Before the first request can come.
+        thread.know(&thread.specs());
         let started = std::thread::Builder::new().name("registry".into()).spawn(move || thread.work(&inbox));
         let thread = started.map_err(|error| Error::new(Code::Io, format!("no thread for the registry: {error}")))?;
         Ok(Self { published, status, meters, ready, events, thread: Some(thread) })
@@ -217,6 +219,7 @@ impl Thread {
     fn act(&mut self) {
         let specs = self.specs();
         self.forget_undeclared(&specs);
+        self.know(&specs);
         for spec in &specs {
             let plan = self.plan(spec);
             self.switch(spec, &plan);
@@ -234,6 +237,15 @@ impl Thread {
         if !self.ready.load(Ordering::Acquire) && self.is_ready_now(&specs) {
             self.ready.store(true, Ordering::Release);
             tracing::info!(models = specs.len(), "every model has had its turn; ready");
+        }
+    }
+
+    /// Puts models that are new into the table, where they are not ready: from then on they are no longer unknown.
+    fn know(&self, specs: &[Spec]) {
+        let table = self.published.load();
+        let new: Vec<&ModelName> = specs.iter().map(|spec| &spec.name).filter(|name| !table.models.contains_key(*name)).collect();
+        if !new.is_empty() {
+            self.published.change(|table| table.models.extend(new.into_iter().map(|name| (name.clone(), Served::default()))));
         }
     }
 
@@ -368,12 +380,7 @@ impl Thread {
     /// Lets the version that should answer do so, where it is live.
     fn switch(&self, spec: &Spec, plan: &Plan) {
         let table = self.published.load();
-        let Some(served) = table.models.get(&spec.name) else {
-            self.published.change(|table| {
-                table.models.entry(spec.name.clone()).or_default();
-            });
-            return;
-        };
+        let Some(served) = table.models.get(&spec.name) else { return };
         let Some(next) = plan.default.and_then(|version| served.versions.get(&version)) else { return };
         let Some(now) = &served.default else { return };
         if now.version == next.version {
