@@ -138,7 +138,9 @@ fn check_is_content_with_a_good_registry() {
     folder.publish("b", 1, &onnx::two_outputs(3));
     let ended = check(&folder, "text");
     assert_eq!(ended.status.code(), Some(0), "{} {:#?}", ended.out, ended.log);
-    assert_eq!(ended.out, "3 versions load and answer, 0 errors\n");
+    // A machine without the preferred engine is warned of, which is no error.
+    let told: Vec<&str> = ended.out.lines().filter(|line| !line.starts_with("warning: ")).collect();
+    assert_eq!(told, ["3 versions load and answer, 0 errors"]);
 }
 
 #[test]

@@ -16,11 +16,6 @@ use sluicegate_tests::{SLOW_WIDTH, ask, infer, infer_path, numbers, raw, slow, s
 /// Numbers in each model's table: 1 MiB, so that versions that are not freed are most of the memory after a hundred swaps.
 const TABLE: usize = 1 << 18;
 
-/// Allocators that give freed memory back at once, in small pages. What is resident is then what is held: otherwise it
-/// wanders by a tenth, with what they keep for later and with pages of 2 MiB, and a small leak could not be told from that.
-const TIDY: &[(&str, &str)] =
-    &[("MIMALLOC_PURGE_DELAY", "0"), ("MIMALLOC_ALLOW_THP", "0"), ("GLIBC_TUNABLES", "glibc.malloc.arena_max=2")];
-
 /// How many times the version changes.
 fn swaps() -> u64 {
     #[expect(clippy::disallowed_methods, reason = "how long to test is told to the test, not to the product")]
@@ -163,7 +158,7 @@ fn median(of: &[u64]) -> f64 {
 fn swaps_under_load_lose_nothing_mix_nothing_and_leave_nothing_behind() {
     let folder = Folder::default();
     folder.publish("m", 1, &versioned(1));
-    let gateway = Gateway::start_with(&folder, "", TIDY);
+    let gateway = Gateway::start(&folder, "");
     let swaps = swaps();
     let mut resident = Vec::new();
     let seen = under_load(&gateway, WAYS.len(), || {

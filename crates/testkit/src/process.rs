@@ -166,15 +166,7 @@ impl Gateway {
     /// # Panics
     /// With all that it said, where it does not become ready.
     pub fn start(folder: &Folder, config: &str) -> Self {
-        Self::start_with(folder, config, &[])
-    }
-
-    /// The same with these variables in its environment.
-    ///
-    /// # Panics
-    /// As [`start`](Self::start).
-    pub fn start_with(folder: &Folder, config: &str, env: &[(&str, &str)]) -> Self {
-        let mut gateway = Self::begin_with(folder, config, env);
+        let mut gateway = Self::begin(folder, config);
         wait_for("a gateway that is ready", || {
             if let Some(status) = gateway.process.has_ended() {
                 panic!("the gateway ended with {status}: {:#?}", gateway.log());
@@ -189,14 +181,10 @@ impl Gateway {
     /// # Panics
     /// With all that it said, where it ends at once.
     pub fn begin(folder: &Folder, config: &str) -> Self {
-        Self::begin_with(folder, config, &[])
-    }
-
-    fn begin_with(folder: &Folder, config: &str, env: &[(&str, &str)]) -> Self {
         write_config(folder, config);
         let file = folder.path().join("sluicegate.yaml");
         let args = ["serve", "--http", "127.0.0.1:0", "--ops", "127.0.0.1:0", "--config"].map(OsStr::new);
-        let mut process = Process::spawn(command(args.into_iter().chain([file.as_os_str()])).envs(env.iter().copied()));
+        let mut process = Process::spawn(&mut command(args.into_iter().chain([file.as_os_str()])));
         let mut address = |name: &str| {
             wait_for("an open address", || {
                 let found = process.log.lock().iter().find_map(|line| listening(line, name));
