@@ -301,3 +301,28 @@ fn it_is_ready_when_its_models_are() {
     assert_eq!(answers(&gateway), 1);
     assert_eq!(gateway.client().get("/v2/models/m/ready").expect("an answer").status, 200);
 }
+
+#[test]
+fn the_documents_are_those_of_the_versions_that_serve() {
+    let folder = folder(&[1]);
+    let gateway = Gateway::start(&folder, "");
+    let document = |path: &str| {
+        let response = gateway.client().get(path).expect("an answer");
+        assert_eq!(response.status, 200, "{path}");
+        let etag = response.header("etag").expect("an ETag").to_owned();
+        (response.json()["paths"].clone(), etag)
+    };
+    for path in ["/openapi.json", "/models/m/openapi.json"] {
+        assert!(document(path).0["/models/m@1/predict"].is_object(), "{path}");
+    }
+    let (_, before) = document("/openapi.json");
+    assert_eq!(document("/openapi.json").1, before, "nothing has changed");
+    folder.publish("m", 2, &add(2));
+    wait_for_default(&gateway, 2);
+    gateway.wait_for_state("m", 1, "gone");
+    for path in ["/openapi.json", "/models/m/openapi.json"] {
+        let (paths, after) = document(path);
+        assert!(paths["/models/m@2/predict"].is_object() && paths["/models/m@1/predict"].is_null(), "{path}");
+        assert!(paths["/models/m/predict"].is_object() && after != before, "{path}");
+    }
+}
