@@ -37,17 +37,20 @@ fn join_one(parts: &[&[Tensor]], input: usize, buffer: &mut BytesMut) -> Result<
     }
 }
 
+/// Checks that every output has as many rows as went in.
+pub(crate) fn check(outputs: &[Tensor], rows: usize) -> Result<()> {
+    match outputs.iter().find(|output| output.shape().sizes().first() != Some(&rows)) {
+        None => Ok(()),
+        Some(output) => Err(Error::new(
+            Code::RunFailed,
+            format!("an output of shape {} came back for {rows} rows; the model does not keep rows apart", output.shape()),
+        )),
+    }
+}
+
 /// Cuts outputs into consecutive slices of so many rows each; the slices share the outputs' memory.
 pub(crate) fn cut(outputs: &[Tensor], rows: &[usize]) -> Result<Vec<Vec<Tensor>>> {
-    let total: usize = rows.iter().sum();
-    for output in outputs {
-        if output.shape().sizes().first() != Some(&total) {
-            return Err(Error::new(
-                Code::RunFailed,
-                format!("an output of shape {} came back for {total} rows; the model does not keep rows apart", output.shape()),
-            ));
-        }
-    }
+    check(outputs, rows.iter().sum())?;
     let mut start = 0;
     let slice = |&rows: &usize| {
         let range = start..start + rows;

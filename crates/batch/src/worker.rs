@@ -118,7 +118,7 @@ fn outputs(instance: &mut Instance, batch: &[Entry<Work>], batched: bool) -> Res
     if batch.len() == 1 {
         let outputs = guarded(|| engine.run(&first.payload.inputs, wanted))?;
         if batched {
-            stack::cut(&outputs, &[first.rows])?;
+            stack::check(&outputs, first.rows)?;
         }
         return Ok(vec![outputs]);
     }
