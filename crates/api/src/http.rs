@@ -4,12 +4,14 @@
 //! |---|---|
 //! | `/v2/models/{m}[/versions/{v}]/infer` | [`infer`], with [`json`] and [`binary`] |
 //! | `/models/{m}[@{v}]/predict` | [`predict`] |
+//! | `/models/{m}[@{v}]/batching` | [`batching`] |
 //! | `/v2`, `/v2/models…`, `/models…` | [`models`] |
 //! | `/v2/health/…`, `/livez`, `/readyz` | [`health`] |
 //! | `/docs`, `/redoc`, `/openapi.json` | [`docs`], [`openapi`] |
 //! | `/metrics`, `/status` (on the ops address) | [`ops`] |
 
 pub mod answer;
+pub mod batching;
 pub mod binary;
 pub mod body;
 pub mod docs;
@@ -89,6 +91,7 @@ impl Api {
             .route("/models", get(models::overview))
             .route("/models/{model}", get(models::detail))
             .route("/models/{model}/predict", post(predict::predict))
+            .route("/models/{model}/batching", get(batching::batching))
             .route("/models/{model}/openapi.json", get(openapi::of_model))
             .route("/openapi.json", get(openapi::of_gateway))
             .merge(docs::routes());

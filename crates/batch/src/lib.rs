@@ -1,17 +1,21 @@
 //! Turns many waiting requests into few engine runs.
 //!
 //! In reading order: [`policy`] (pure: who runs next, together with whom), [`queue`] (what waits, and who is idle),
-//! `stack` (join rows, cut them apart), `worker` (who runs a batch: the caller's thread or the model's own), [`ticket`]
-//! (the caller's end). To change how batches form, change `policy.rs` and nothing else.
+//! [`stack`] (join rows, cut them apart), [`pad`] (rows of different sizes), `worker` (who runs a batch: the caller's thread or
+//! the model's own), [`journal`] (the last batches, and why each left), [`ticket`] (the caller's end). To change how batches form, change `policy.rs` and nothing else.
 //!
 //! Batching is work-conserving: an idle instance takes what waits at once, and a batch forms because instances are busy.
 
+pub mod journal;
+pub mod pad;
 pub mod policy;
 pub mod queue;
-mod stack;
+pub mod stack;
 pub mod ticket;
 mod worker;
 
-pub use policy::Limits;
-pub use queue::{Batcher, Execution, Job};
+pub use journal::Ran;
+pub use pad::Padding;
+pub use policy::{Left, Limits};
+pub use queue::{Batcher, Execution, Job, Setup};
 pub use ticket::{Done, Ticket};

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
 use smallvec::SmallVec;
 
 /// How much later an entry of the next lower priority is served; small beside a queue timeout, large beside a run.
@@ -60,6 +61,13 @@ pub struct Entry<T> {
     pub payload: T,
 }
 
+impl<T> Entry<T> {
+    /// Until when it may wait for company: never for more than half of its time, so that none is late while an instance idles.
+    fn due(&self, limits: &Limits) -> Instant {
+        self.arrived + limits.max_delay.min(self.deadline.saturating_duration_since(self.arrived) / 2)
+    }
+}
+
 /// What to do now.
 #[derive(Debug)]
 pub enum Next<T> {
@@ -67,8 +75,39 @@ pub enum Next<T> {
     Empty,
     /// Company may still come: ask again then, or when more has come.
     Wait(Instant),
-    /// Run these together, in this order.
-    Run(Vec<Entry<T>>),
+    /// Run these together.
+    Run(Batch<T>),
+}
+
+/// Entries that run together.
+#[derive(Debug)]
+pub struct Batch<T> {
+    /// In the order of their rows.
+    pub entries: SmallVec<[Entry<T>; 1]>,
+    /// Why no more are in it, and why it did not wait for more.
+    pub left: Left,
+    /// Rows that stay in the queue.
+    pub behind: usize,
+}
+
+/// Why a batch left as it did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Left {
+    /// It has as many rows as a run may have.
+    Full,
+    /// The next one of its kind would not have fitted.
+    NextTooLarge,
+    /// An instance was idle, and it took all that waited.
+    TookAll,
+    /// An instance was idle, and what else waited is of another kind: other shapes, or other outputs.
+    TookAllOfItsKind,
+    /// It had waited for company as long as it may, and all that waited is in it.
+    Delayed,
+    /// So much waits that no more was looked through.
+    LookedEnough,
+    /// The batch that it was in failed, and it runs again by itself.
+    Again,
 }
 
 /// What waits for one version.
@@ -122,22 +161,24 @@ impl<T> Waiting<T> {
                 _ => break level,
             }
         };
-        if !limits.max_delay.is_zero() {
-            let front = &self.levels[first][0];
-            let due = (front.arrived + limits.max_delay).min(front.deadline);
-            if now < due && self.company(first, limits) < limits.max_rows {
-                return Next::Wait(due);
-            }
+        let (due, company) = self.company(first, limits);
+        if now < due && company < limits.max_rows {
+            return Next::Wait(due);
         }
         let head = self.remove(first, 0);
         let (mut rows, key) = (head.rows, head.key.clone());
-        let mut batch = vec![head];
+        let mut entries = SmallVec::from_buf([head]);
+        let mut left = None;
         let mut looked = 0;
         'levels: for level in 0..LEVELS {
             let mut place = 0;
             while let Some(entry) = self.levels[level].get(place) {
                 looked += 1;
-                if looked > LOOKAHEAD || rows >= limits.max_rows {
+                if rows >= limits.max_rows {
+                    break 'levels;
+                }
+                if looked > LOOKAHEAD {
+                    left = Some(Left::LookedEnough);
                     break 'levels;
                 }
                 if gone(entry) {
@@ -146,14 +187,22 @@ impl<T> Waiting<T> {
                     place += 1;
                 } else if rows + entry.rows > limits.max_rows {
                     // Stepping over it would let later entries of its own kind overtake it.
+                    left = Some(Left::NextTooLarge);
                     break;
                 } else {
                     rows += entry.rows;
-                    batch.push(self.remove(level, place));
+                    entries.push(self.remove(level, place));
                 }
             }
         }
-        Next::Run(batch)
+        let left = match (left, self.is_empty()) {
+            _ if rows >= limits.max_rows => Left::Full,
+            (Some(left), _) => left,
+            _ if !limits.max_delay.is_zero() => Left::Delayed,
+            (None, true) => Left::TookAll,
+            (None, false) => Left::TookAllOfItsKind,
+        };
+        Next::Run(Batch { entries, left, behind: self.rows })
     }
 
     /// Takes everything out, for a version that closes.
@@ -170,16 +219,20 @@ impl<T> Waiting<T> {
             .map(|(level, _)| level)
     }
 
-    fn company(&self, first: usize, limits: &Limits) -> usize {
-        let key = &self.levels[first][0].key;
-        let mut rows = 0;
-        for entry in self.levels.iter().flatten().take(LOOKAHEAD).filter(|entry| entry.key == *key) {
-            rows += entry.rows;
-            if rows >= limits.max_rows {
-                break;
+    /// Until when an idle instance may wait for company, and how many rows could go with the first entry by now.
+    fn company(&self, first: usize, limits: &Limits) -> (Instant, usize) {
+        let front = &self.levels[first][0];
+        if limits.max_delay.is_zero() {
+            return (front.arrived, front.rows);
+        }
+        let (mut due, mut rows) = (front.due(limits), 0);
+        for entry in self.levels.iter().flatten().take(LOOKAHEAD) {
+            due = due.min(entry.due(limits));
+            if entry.key == front.key {
+                rows += entry.rows;
             }
         }
-        rows
+        (due, rows)
     }
 
     fn remove(&mut self, level: usize, place: usize) -> Entry<T> {

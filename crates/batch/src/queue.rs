@@ -1,6 +1,7 @@
 //! One version's queue: bounded, with the instances that are idle, and the door that closes at the end.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -12,9 +13,11 @@ use sluicegate_engine::Engine;
 use smallvec::SmallVec;
 use tokio::sync::{Notify, oneshot};
 
+use crate::journal::{Journal, Ran};
+use crate::pad::Padding;
 use crate::policy::{self, Entry, Key, Limits, Next, Waiting};
 use crate::stack::Scratch;
-use crate::ticket::{self, Done, Ticket};
+use crate::ticket::{self, Done, Inside, Ticket};
 use crate::worker;
 
 /// Whose thread runs a batch.
@@ -62,12 +65,23 @@ pub struct Job {
     pub deadline: Instant,
 }
 
-/// A version's queue and its instances.
-pub struct Batcher {
-    shared: Arc<Shared>,
-    execution: Execution,
-    threads: Vec<JoinHandle<()>>,
+/// What there is to know of a version's queue: how it takes what comes.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The version's name, for its threads.
+    pub name: String,
+    /// Whose thread runs a batch. It must be resolved; `auto` counts as threads.
+    pub execution: Execution,
+    /// Bounds of batches and queue.
+    pub limits: Limits,
+    /// Whether the first axis of every tensor counts rows.
+    pub batched: bool,
+    /// How rows of different sizes share a run.
+    pub padding: Padding,
 }
+
+/// A version's queue and its instances.
+pub struct Batcher(Arc<Shared>);
 
 pub(crate) struct Instance {
     pub(crate) engine: Box<dyn Engine>,
@@ -86,6 +100,10 @@ pub(crate) struct State {
     pub(crate) waiting: Waiting<Work>,
     /// Instances that nobody runs. Where execution is inline and nobody waits for company, one is here only if nothing waits.
     pub(crate) idle: Vec<Instance>,
+    /// The model's own threads; each one has an instance and keeps it.
+    pub(crate) threads: Vec<JoinHandle<()>>,
+    /// Those of them that wait for work. One that was woken counts until it runs, which wakes at most one thread too many.
+    pub(crate) parked: usize,
     pub(crate) closed: bool,
 }
 
@@ -95,72 +113,74 @@ pub(crate) struct Shared {
     pub(crate) more: Condvar,
     /// Wakes the task that waits for company.
     pub(crate) came: Notify,
-    pub(crate) limits: Limits,
-    pub(crate) batched: bool,
+    /// Tickets that wait, where runs take place on the callers' threads.
+    pub(crate) inside: AtomicUsize,
+    pub(crate) setup: Setup,
     pub(crate) meter: Arc<VersionMeter>,
+    pub(crate) journal: Journal,
 }
 
 impl Batcher {
-    /// Opens the queue over warm instances. `execution` must be resolved; `auto` counts as threads.
-    ///
-    /// # Errors
-    /// [`Code::Io`] where the machine gives no thread.
-    pub fn new(
-        engines: Vec<Box<dyn Engine>>,
-        name: &str,
-        execution: Execution,
-        limits: Limits,
-        batched: bool,
-        meter: Arc<VersionMeter>,
-    ) -> Result<Self> {
-        let mut idle: Vec<Instance> =
-            engines.into_iter().map(|engine| Instance { engine, scratch: Scratch::default() }).collect();
-        let own = if execution == Execution::Inline { Vec::new() } else { std::mem::take(&mut idle) };
-        let state = Mutex::new(State { waiting: Waiting::default(), idle, closed: false });
-        let shared = Arc::new(Shared { state, more: Condvar::new(), came: Notify::new(), limits, batched, meter });
-        let threads = own.into_iter().map(|instance| worker::spawn(name, shared.clone(), instance)).collect::<Result<_>>();
-        if threads.is_err() {
-            // Those that did start end with it.
-            shared.close();
-        }
-        Ok(Self { threads: threads?, shared, execution })
+    /// Opens the queue over warm instances. Threads of the model's own start when they are first needed.
+    pub fn new(engines: Vec<Box<dyn Engine>>, setup: Setup, meter: Arc<VersionMeter>) -> Self {
+        let idle = engines.into_iter().map(|engine| Instance { engine, scratch: Scratch::default() }).collect();
+        let state = State { waiting: Waiting::default(), idle, threads: Vec::new(), parked: 0, closed: false };
+        Self(Arc::new(Shared {
+            state: Mutex::new(state),
+            more: Condvar::new(),
+            came: Notify::new(),
+            inside: AtomicUsize::new(0),
+            setup,
+            meter,
+            journal: Journal::default(),
+        }))
     }
 
-    /// Whose thread runs batches.
-    pub fn execution(&self) -> Execution {
-        self.execution
+    /// How it takes what comes.
+    pub fn setup(&self) -> &Setup {
+        &self.0.setup
+    }
+
+    /// The last batches, the newest first.
+    pub fn last(&self) -> Vec<Ran> {
+        self.0.journal.runs()
     }
 
     /// Rows that wait.
     pub fn queued_rows(&self) -> usize {
-        self.shared.state.lock().waiting.rows()
+        self.0.state.lock().waiting.rows()
     }
 
-    /// Queues a request; where an instance idles and runs are cheap, runs it before returning.
+    /// Queues a request. Where runs take place on the callers' threads, it is the wait for the ticket that runs it.
     ///
     /// # Errors
-    /// [`Code::QueueFull`] where it has no room, [`Code::NotReady`] where the version is closed.
+    /// [`Code::QueueFull`] where it has no room, [`Code::NotReady`] where the version is closed, [`Code::Io`] where the machine
+    /// gives not one thread to run it.
     pub fn submit(&self, job: Job) -> Result<Ticket> {
         let Job { inputs, wanted, rows, priority, arrived, deadline } = job;
-        let limits = &self.shared.limits;
+        let shared = &self.0;
+        let Setup { limits, batched, execution, padding, .. } = &shared.setup;
         let level = policy::level(priority);
         let mut pieces = SmallVec::new();
-        let instance = {
-            let mut state = self.shared.state.lock();
+        {
+            let mut state = shared.state.lock();
             if state.closed {
                 return Err(ticket::closed());
             }
             if !state.waiting.has_room(rows, limits) {
                 return Err(full(rows, &state.waiting, limits));
             }
+            if *execution != Execution::Inline {
+                shared.more_hands(&mut state)?;
+            }
             let mut push = |inputs: Vec<Tensor>, rows| {
                 let (reply, piece) = oneshot::channel();
                 pieces.push(piece);
-                let key = key(&inputs, &wanted, self.shared.batched);
+                let key = key(&inputs, &wanted, *batched, padding);
                 let payload = Work { inputs, wanted: wanted.clone(), reply, first: pieces.len() == 1 };
                 state.waiting.push(Entry { rows, key, arrived, deadline, level, payload });
             };
-            if self.shared.batched && rows > limits.max_rows {
+            if *batched && rows > limits.max_rows {
                 for start in (0..rows).step_by(limits.max_rows) {
                     let end = (start + limits.max_rows).min(rows);
                     push(inputs.iter().map(|input| input.rows(start..end)).collect(), end - start);
@@ -168,22 +188,17 @@ impl Batcher {
             } else {
                 push(inputs, rows);
             }
-            self.shared.meter.set_queue_rows(state.waiting.rows());
-            state.idle.pop()
-        };
-        match instance {
-            Some(instance) => worker::lead(&self.shared, instance),
-            None if self.execution != Execution::Inline => drop(self.shared.more.notify_one()),
-            None if !limits.max_delay.is_zero() => self.shared.came.notify_one(),
-            None => {}
+            shared.meter.set_queue_rows(state.waiting.rows());
         }
-        Ok(Ticket { pieces, deadline, arrived })
+        let inside = (*execution == Execution::Inline).then(|| Inside::new(shared));
+        Ok(Ticket { pieces, deadline, arrived, inside })
     }
 
     /// Closes the version and waits until its instances are freed. Takes milliseconds: not for a serving thread.
-    pub fn free(mut self) {
-        self.shared.close();
-        for thread in std::mem::take(&mut self.threads) {
+    pub fn free(self) {
+        self.0.close();
+        let threads = std::mem::take(&mut self.0.state.lock().threads);
+        for thread in threads {
             let _ = thread.join();
         }
     }
@@ -192,11 +207,34 @@ impl Batcher {
 /// Closes without waiting. Whoever waits for an answer holds the version, so that nobody can be left without one.
 impl Drop for Batcher {
     fn drop(&mut self) {
-        self.shared.close();
+        self.0.close();
     }
 }
 
 impl Shared {
+    /// Wakes one of the model's own threads, or starts one for an instance that has none.
+    ///
+    /// # Errors
+    /// [`Code::Io`] where the machine gives no thread, and there is none yet.
+    pub(crate) fn more_hands(self: &Arc<Self>, state: &mut State) -> Result<()> {
+        if state.parked > 0 {
+            self.more.notify_one();
+            return Ok(());
+        }
+        let Some(instance) = state.idle.pop() else { return Ok(()) };
+        match worker::spawn(self, instance) {
+            Ok(thread) => state.threads.push(thread),
+            Err((instance, error)) => {
+                state.idle.push(instance);
+                if state.threads.is_empty() {
+                    return Err(error);
+                }
+                tracing::warn!(model = self.setup.name, %error, "an instance stays without a thread");
+            }
+        }
+        Ok(())
+    }
+
     /// Takes no more, answers those who wait, ends the threads, and frees the idle instances.
     fn close(&self) {
         let mut state = self.state.lock();
@@ -217,7 +255,7 @@ impl State {
     pub(crate) fn next(&mut self, shared: &Shared) -> Next<Work> {
         let (mut gone, now) = (0, Instant::now());
         let left = |entry: Entry<Work>| gone += u64::from(entry.payload.first && now < entry.deadline);
-        let next = self.waiting.next(now, &shared.limits, |entry| entry.payload.reply.is_closed(), left);
+        let next = self.waiting.next(now, &shared.setup.limits, |entry| entry.payload.reply.is_closed(), left);
         if gone > 0 {
             shared.meter.abandoned(gone);
         }
@@ -226,13 +264,13 @@ impl State {
     }
 }
 
-fn key(inputs: &[Tensor], wanted: &[usize], batched: bool) -> Key {
+fn key(inputs: &[Tensor], wanted: &[usize], batched: bool, padding: &Padding) -> Key {
     let mut key = Key::from_slice(wanted);
-    for input in inputs {
-        let sizes = input.shape().sizes();
+    for (input, tensor) in inputs.iter().enumerate() {
+        let sizes = tensor.shape().sizes();
         // The count of sizes keeps [2, 3] + [4] apart from [2] + [3, 4].
         key.push(sizes.len());
-        key.extend_from_slice(sizes.get(usize::from(batched)..).unwrap_or_default());
+        key.extend(sizes.iter().enumerate().skip(usize::from(batched)).map(|(axis, &size)| padding.bucket(input, axis, size)));
     }
     key
 }

@@ -2,25 +2,34 @@
 
 use bytes::{Bytes, BytesMut};
 use sluicegate_core::{Code, Data, Error, Result, Tensor};
+use smallvec::SmallVec;
+
+use crate::pad::Padding;
 
 /// Buffers of one instance, one an input, used again by each batch once the engine has let go of them.
 #[derive(Default)]
-pub(crate) struct Scratch(Vec<BytesMut>);
+pub struct Scratch(Vec<BytesMut>);
 
-/// Joins tensors along the first axis. All have the same type and the same inner shape. One tensor is passed through.
-pub(crate) fn join(parts: &[&[Tensor]], scratch: &mut Scratch) -> Result<Vec<Tensor>> {
+/// Joins tensors along the first axis; those of different inner sizes are padded. One tensor is passed through.
+///
+/// # Errors
+/// Where the tensors of an input differ in type, or in sizes that are not padded.
+pub fn join(parts: &[&[Tensor]], padding: &Padding, scratch: &mut Scratch) -> Result<Vec<Tensor>> {
     let Some(first) = parts.first() else { return Ok(Vec::new()) };
     if parts.len() == 1 {
         return Ok(first.to_vec());
     }
     scratch.0.resize_with(first.len(), BytesMut::new);
-    (0..first.len()).map(|input| join_one(parts, input, &mut scratch.0[input])).collect()
+    (0..first.len()).map(|input| join_one(parts, input, padding, &mut scratch.0[input])).collect()
 }
 
-fn join_one(parts: &[&[Tensor]], input: usize, buffer: &mut BytesMut) -> Result<Tensor> {
+fn join_one(parts: &[&[Tensor]], input: usize, padding: &Padding, buffer: &mut BytesMut) -> Result<Tensor> {
     let tensors = || parts.iter().map(|part| &part[input]);
     let first = &parts[0][input];
-    let shape = first.shape().with_rows(tensors().map(|t| t.shape().rows()).sum());
+    let rows = tensors().map(|tensor| tensor.shape().rows()).sum();
+    let inner = |tensor: &Tensor| tensor.shape().sizes().get(1..).map(SmallVec::<[usize; 6]>::from);
+    let same = tensors().all(|tensor| inner(tensor) == inner(first));
+    let shape = if same { first.shape().with_rows(rows) } else { Padding::common(tensors()).with_rows(rows) };
     match first.data() {
         Data::Text(_) => {
             let elements: Vec<Bytes> = tensors().filter_map(Tensor::strings).flatten().cloned().collect();
@@ -28,9 +37,13 @@ fn join_one(parts: &[&[Tensor]], input: usize, buffer: &mut BytesMut) -> Result<
         }
         Data::Fixed(_) => {
             // Reclaims the memory of the last batch where the engine no longer holds it, else takes new.
-            buffer.reserve(tensors().map(Tensor::payload).sum());
-            for bytes in tensors().filter_map(Tensor::bytes) {
-                buffer.extend_from_slice(bytes);
+            let elements = shape.elements().unwrap_or(0);
+            buffer.reserve(elements.saturating_mul(first.dtype().size().unwrap_or(1)));
+            for tensor in tensors() {
+                match tensor.bytes() {
+                    Some(bytes) if same => buffer.extend_from_slice(bytes),
+                    _ => padding.append(input, tensor, &shape, buffer),
+                }
             }
             Tensor::fixed(first.dtype(), shape, buffer.split().freeze())
         }
@@ -49,7 +62,10 @@ pub(crate) fn check(outputs: &[Tensor], rows: usize) -> Result<()> {
 }
 
 /// Cuts outputs into consecutive slices of so many rows each; the slices share the outputs' memory.
-pub(crate) fn cut(outputs: &[Tensor], rows: &[usize]) -> Result<Vec<Vec<Tensor>>> {
+///
+/// # Errors
+/// [`Code::RunFailed`] where an output has another number of rows than went in.
+pub fn cut(outputs: &[Tensor], rows: &[usize]) -> Result<Vec<Vec<Tensor>>> {
     check(outputs, rows.iter().sum())?;
     let mut start = 0;
     let slice = |&rows: &usize| {
@@ -84,7 +100,7 @@ mod tests {
                     ]
                 }).collect();
                 let views: Vec<&[Tensor]> = parts.iter().map(Vec::as_slice).collect();
-                let joined = join(&views, &mut scratch).expect("same shapes");
+                let joined = join(&views, &Padding::default(), &mut scratch).expect("same shapes");
                 prop_assert_eq!(joined[0].shape().rows(), sizes.iter().sum::<usize>());
                 let slices = cut(&joined, &sizes).expect("rows are kept");
                 prop_assert_eq!(slices, parts);

@@ -1,11 +1,16 @@
 //! The caller's end of a queued request: a future of its outputs that gives up at the deadline.
 
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use sluicegate_core::{Code, Error, Result, Tensor};
 use tokio::sync::oneshot;
 
-use crate::stack;
+use crate::pad::Padding;
+use crate::queue::Shared;
+use crate::{stack, worker};
 
 /// What a run gave one request.
 #[derive(Debug)]
@@ -24,6 +29,34 @@ pub struct Ticket {
     pub(crate) pieces: smallvec::SmallVec<[oneshot::Receiver<Result<Done>>; 1]>,
     pub(crate) deadline: Instant,
     pub(crate) arrived: Instant,
+    /// Where runs take place on the callers' threads: the queue, and being counted in it.
+    pub(crate) inside: Option<Inside>,
+}
+
+/// One of those who wait for the runs of a queue.
+pub(crate) struct Inside(Arc<Shared>);
+
+impl Inside {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+        shared.inside.fetch_add(1, Relaxed);
+        Self(shared.clone())
+    }
+
+    fn is_alone(&self) -> bool {
+        self.0.inside.load(Relaxed) == 1
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        self.0.inside.fetch_sub(1, Relaxed);
+    }
+}
+
+impl fmt::Debug for Inside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Inside")
+    }
 }
 
 impl Ticket {
@@ -33,6 +66,13 @@ impl Ticket {
     /// [`Code::DeadlineExceeded`] when the time runs out first, [`Code::RunFailed`] when the engine fails,
     /// [`Code::NotReady`] when the version is closed before the run.
     pub async fn wait(mut self) -> Result<Done> {
+        if let Some(inside) = self.inside.take() {
+            if !inside.is_alone() {
+                // Those who are as far on this thread come along, which costs them all less than a run for each.
+                tokio::task::yield_now().await;
+            }
+            worker::lead(&inside.0);
+        }
         if let [piece] = &mut self.pieces[..] {
             // An inline run has answered already: no timer is armed for it.
             if let Ok(done) = piece.try_recv() {
@@ -72,7 +112,7 @@ fn join(mut parts: Vec<Done>) -> Result<Done> {
         return Ok(only);
     }
     let views: Vec<&[Tensor]> = parts.iter().map(|part| &part.outputs[..]).collect();
-    let outputs = stack::join(&views, &mut stack::Scratch::default())?;
+    let outputs = stack::join(&views, &Padding::default(), &mut stack::Scratch::default())?;
     let queue = parts.iter().map(|part| part.queue).max().unwrap_or_default();
     let compute = parts.iter().map(|part| part.compute).sum();
     Ok(Done { outputs, queue, compute })

@@ -3,20 +3,37 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::MutexGuard;
 use sluicegate_core::{Code, Error, Result, Tensor};
+use smallvec::SmallVec;
 
-use crate::policy::{Entry, Next};
-use crate::queue::{Instance, Shared, Work};
+use crate::journal::Ran;
+use crate::policy::{Batch, Entry, Left, Next};
+use crate::queue::{Instance, Setup, Shared, Work};
 use crate::stack;
 use crate::ticket::Done;
 
-/// Runs the caller's batch on the caller's thread, then gives the instance on: to a task that serves those who came
-/// meanwhile, or back to the idle ones.
-pub(crate) fn lead(shared: &Arc<Shared>, mut instance: Instance) {
-    let next = shared.state.lock().next(shared);
+/// Runs what waits on the caller's thread, where an instance is idle; then gives the instance on: to a task that serves those
+/// who came meanwhile, or back to the idle ones.
+///
+/// Whoever waits for a ticket calls this, and whoever has an instance looks at the queue before it rests: so nobody is left.
+pub(crate) fn lead(shared: &Arc<Shared>) {
+    let (mut instance, next) = {
+        let mut state = shared.state.lock();
+        if state.waiting.is_empty() {
+            return;
+        }
+        let Some(instance) = state.idle.pop() else {
+            drop(state);
+            if !shared.setup.limits.max_delay.is_zero() {
+                shared.came.notify_one();
+            }
+            return;
+        };
+        (instance, state.next(shared))
+    };
     if let Next::Run(batch) = next {
         run(shared, &mut instance, batch);
     }
@@ -63,70 +80,115 @@ fn rest(shared: &Shared, instance: Instance) -> Option<Instance> {
     None
 }
 
-/// Starts a thread that owns an instance until the version closes.
-pub(crate) fn spawn(name: &str, shared: Arc<Shared>, mut instance: Instance) -> Result<JoinHandle<()>> {
+/// Starts a thread that owns an instance until the version closes. Gives the instance back where the machine has no thread.
+pub(crate) fn spawn(shared: &Arc<Shared>, instance: Instance) -> Result<JoinHandle<()>, (Instance, Error)> {
+    // The instance goes over once the thread is there, so that it is not lost with a thread that is not.
+    let (hand, taken) = std::sync::mpsc::sync_channel(1);
+    let serving = shared.clone();
     let serve = move || {
-        let mut state = shared.state.lock();
-        loop {
-            match state.next(&shared) {
-                Next::Run(batch) => {
-                    // One caller wakes one thread; a thread wakes the next while more waits.
-                    if !state.waiting.is_empty() {
-                        shared.more.notify_one();
-                    }
-                    MutexGuard::unlocked(&mut state, || run(&shared, &mut instance, batch));
-                }
-                Next::Wait(until) => drop(shared.more.wait_until(&mut state, until)),
-                Next::Empty if state.closed => return,
-                Next::Empty => shared.more.wait(&mut state),
-            }
-        }
+        // Nothing comes where the one who started this gave up.
+        let Ok(instance) = taken.recv() else { return };
+        own(&serving, instance);
     };
     // Linux keeps 15 characters of a thread's name.
-    let name: String = name.chars().take(15).collect();
-    let started = std::thread::Builder::new().name(name).spawn(serve);
-    started.map_err(|error| Error::new(Code::Io, format!("no thread for an instance: {error}")))
+    let name: String = shared.setup.name.chars().take(15).collect();
+    match std::thread::Builder::new().name(name).spawn(serve) {
+        Ok(thread) => {
+            // The channel has room for one, and its other end waits.
+            let _ = hand.send(instance);
+            Ok(thread)
+        }
+        Err(error) => Err((instance, Error::new(Code::Io, format!("no thread for an instance: {error}")))),
+    }
 }
 
-fn run(shared: &Shared, instance: &mut Instance, batch: Vec<Entry<Work>>) {
+/// A model's own thread.
+fn own(shared: &Arc<Shared>, mut instance: Instance) {
+    let mut state = shared.state.lock();
+    loop {
+        match state.next(shared) {
+            Next::Run(batch) => {
+                // One caller wakes one thread; a thread wakes the next while more waits. That there is none is no news here.
+                if !state.waiting.is_empty() {
+                    let _ = shared.more_hands(&mut state);
+                }
+                MutexGuard::unlocked(&mut state, || run(shared, &mut instance, batch));
+            }
+            Next::Wait(until) => {
+                state.parked += 1;
+                shared.more.wait_until(&mut state, until);
+                state.parked -= 1;
+            }
+            Next::Empty if state.closed => return,
+            Next::Empty => {
+                state.parked += 1;
+                shared.more.wait(&mut state);
+                state.parked -= 1;
+            }
+        }
+    }
+}
+
+fn run(shared: &Shared, instance: &mut Instance, batch: Batch<Work>) {
+    let Batch { entries, left, behind } = batch;
     let started = Instant::now();
-    let rows: usize = batch.iter().map(|entry| entry.rows).sum();
+    let rows: usize = entries.iter().map(|entry| entry.rows).sum();
     shared.meter.batch_rows.record_rows(rows);
-    let outcome = outputs(instance, &batch, shared.batched);
+    let outcome = outputs(instance, &entries, &shared.setup);
     let compute = started.elapsed();
+    let waited = |entry: &Entry<Work>| started.saturating_duration_since(entry.arrived);
+    shared.journal.add(Ran {
+        at: started,
+        rows,
+        requests: entries.len(),
+        left,
+        waited: entries.first().map_or(Duration::ZERO, waited),
+        compute,
+        behind,
+        failed: outcome.is_err(),
+    });
     match outcome {
         Ok(slices) => {
-            for (entry, outputs) in batch.into_iter().zip(slices) {
-                let queue = started.saturating_duration_since(entry.arrived);
+            for (entry, outputs) in entries.into_iter().zip(slices) {
+                let queue = waited(&entry);
                 let _ = entry.payload.reply.send(Ok(Done { outputs, queue, compute }));
             }
         }
-        Err(error) if batch.len() == 1 => {
-            for entry in batch {
+        Err(error) if entries.len() == 1 => {
+            for entry in entries {
                 let _ = entry.payload.reply.send(Err(error.clone()));
             }
         }
         // One of them made the run fail; alone, each gets the answer that it would have had without the others.
-        Err(_) => batch.into_iter().for_each(|entry| run(shared, instance, vec![entry])),
+        Err(_) => {
+            for entry in entries {
+                run(shared, instance, Batch { entries: SmallVec::from_buf([entry]), left: Left::Again, behind });
+            }
+        }
     }
 }
 
-fn outputs(instance: &mut Instance, batch: &[Entry<Work>], batched: bool) -> Result<Vec<Vec<Tensor>>> {
-    let [first, ..] = batch else { return Ok(Vec::new()) };
+fn outputs(instance: &mut Instance, batch: &[Entry<Work>], setup: &Setup) -> Result<SmallVec<[Vec<Tensor>; 1]>> {
+    let [first, ..] = batch else { return Ok(SmallVec::new()) };
     let Instance { engine, scratch } = instance;
     let wanted = &first.payload.wanted[..];
     if batch.len() == 1 {
         let outputs = guarded(|| engine.run(&first.payload.inputs, wanted))?;
-        if batched {
+        if setup.batched {
             stack::check(&outputs, first.rows)?;
         }
-        return Ok(vec![outputs]);
+        return Ok(SmallVec::from_buf([outputs]));
     }
     let parts: Vec<&[Tensor]> = batch.iter().map(|entry| &entry.payload.inputs[..]).collect();
-    let joined = stack::join(&parts, scratch)?;
+    let joined = stack::join(&parts, &setup.padding, scratch)?;
     let outputs = guarded(|| engine.run(&joined, wanted))?;
     let rows: Vec<usize> = batch.iter().map(|entry| entry.rows).collect();
-    stack::cut(&outputs, &rows)
+    let slices = stack::cut(&outputs, &rows)?;
+    let own = |(slice, part): (Vec<Tensor>, &&[Tensor])| {
+        let crop = |(tensor, &output): (Tensor, &usize)| setup.padding.crop(output, tensor, part, &joined);
+        slice.into_iter().zip(wanted).map(crop).collect::<Result<Vec<_>>>()
+    };
+    slices.into_iter().zip(&parts).map(own).collect()
 }
 
 /// A model must not take the process, the instance or its neighbours along.

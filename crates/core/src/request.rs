@@ -1,5 +1,6 @@
 //! A prediction request as every transport hands it in: decoded, not yet checked against a signature.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::Tensor;
@@ -10,7 +11,7 @@ pub struct Request {
     /// The caller's own id for it, echoed in the answer.
     pub id: Option<String>,
     /// Named inputs.
-    pub inputs: Vec<(String, Tensor)>,
+    pub inputs: Vec<(Arc<str>, Tensor)>,
     /// Names of the outputs wanted; empty means all.
     pub outputs: Vec<String>,
     /// 0 is the default, 1 the most urgent.

@@ -19,6 +19,13 @@ pub struct Response {
     pub outputs: Vec<Output>,
 }
 
+impl Response {
+    /// Bytes of all outputs' elements.
+    pub fn payload(&self) -> usize {
+        self.outputs.iter().map(|output| output.tensor.payload()).sum()
+    }
+}
+
 /// One output of a [`Response`].
 #[derive(Clone, Debug)]
 pub struct Output {

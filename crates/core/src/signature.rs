@@ -75,6 +75,9 @@ pub struct TensorSpec {
     /// Names for classes, by index.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<String>,
+    /// What an input's free dimensions may be filled up with, so that requests of different sizes share a run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pad: Option<f64>,
 }
 
 impl TensorSpec {
@@ -88,6 +91,7 @@ impl TensorSpec {
             features: Vec::new(),
             kind: Kind::default(),
             labels: Vec::new(),
+            pad: None,
         }
     }
 }

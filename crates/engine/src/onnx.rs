@@ -1,61 +1,62 @@
 //! ONNX Runtime, through its shared library.
 
 mod library;
+mod session;
 mod value;
+
+use std::sync::Arc;
 
 use ort::ep::CUDA;
 use ort::session::builder::AutoDevicePolicy;
-use ort::session::{OutputSelector, RunOptions, Session, SessionInputValue};
 use ort::value::{Outlet, ValueType};
 use sluicegate_core::signature::{Kind, TensorSpec};
 use sluicegate_core::{Code, DType, Dim, Error, Result, Tensor};
-use smallvec::SmallVec;
 
 use crate::graph::Graph;
 use crate::sentence::{of_load, sentence};
 use crate::{Device, Engine, EngineChoice, ModelFile, Opened, Options, caught};
 
+use session::Session;
+
 pub(crate) use library::{Library, find};
 
-/// Choices of outputs whose run options are kept; callers choose, so there has to be an end.
-const KEPT_CHOICES: usize = 16;
+/// One user of a session.
+struct Instance(Arc<Session>);
 
-/// One session: an instance.
-struct Instance {
-    session: Session,
-    outputs: Vec<TensorSpec>,
-    choices: Vec<(SmallVec<[usize; 4]>, RunOptions<ort::session::HasSelectedOutputs>)>,
-}
-
-/// Loads a model, once an instance.
+/// Loads a model: once for all instances on the processor, where they share its weights and its threads; once for each
+/// instance on another device.
 pub(crate) fn open(library: &Library, model: &ModelFile<'_>, graph: &Graph, options: &Options) -> Result<Opened> {
     let bytes = graph.without_zipmaps(model.bytes);
-    let mut instances: Vec<Box<dyn Engine>> = Vec::with_capacity(options.instances.get());
-    let mut described = None;
-    for _ in 0..options.instances.get() {
-        let session = caught(|| session(library, model, &bytes, options))
-            .unwrap_or_else(|panic| Err(Error::new(Code::LoadFailed, format!("ONNX Runtime panicked: {panic}"))))?;
-        if described.is_none() {
-            described = Some((
-                session.inputs().iter().map(spec).collect::<Result<Vec<_>>>()?,
-                session.outputs().iter().map(|outlet| output_spec(outlet, graph)).collect::<Result<Vec<_>>>()?,
-            ));
-        }
-        let outputs = described.as_ref().map(|(_, outputs)| outputs.clone()).unwrap_or_default();
-        instances.push(Box::new(Instance { session, outputs, choices: Vec::new() }));
-    }
-    let (inputs, outputs) = described.unwrap_or_default();
-    let device = match options.device {
-        Device::Auto | Device::Cpu => "cpu".to_owned(),
-        Device::Cuda(_) => options.device.to_string(),
+    let (shared, device) = match options.device {
+        Device::Auto | Device::Cpu => (true, "cpu".to_owned()),
+        Device::Cuda(_) => (false, options.device.to_string()),
     };
+    let load = || {
+        caught(|| load(library, model, &bytes, graph, options))
+            .unwrap_or_else(|panic| Err(Error::new(Code::LoadFailed, format!("ONNX Runtime panicked: {panic}"))))
+    };
+    let (first, inputs, outputs) = load()?;
+    let mut instances: Vec<Box<dyn Engine>> = vec![Box::new(Instance(first.clone()))];
+    while instances.len() < options.instances.get() {
+        let session = if shared { first.clone() } else { load()?.0 };
+        instances.push(Box::new(Instance(session)));
+    }
     Ok(Opened { engine: EngineChoice::OnnxRuntime, fallback: None, device, inputs, outputs, instances })
 }
 
-fn session(library: &Library, model: &ModelFile<'_>, bytes: &[u8], options: &Options) -> Result<Session> {
+type Loaded = (Arc<Session>, Vec<TensorSpec>, Vec<TensorSpec>);
+
+fn load(library: &Library, model: &ModelFile<'_>, bytes: &[u8], graph: &Graph, options: &Options) -> Result<Loaded> {
+    let session = commit(library, model, bytes, options)?;
+    let inputs = session.inputs().iter().map(spec).collect::<Result<Vec<_>>>()?;
+    let outputs = session.outputs().iter().map(|outlet| output_spec(outlet, graph)).collect::<Result<Vec<_>>>()?;
+    Ok((Arc::new(Session::new(session, &outputs)?), inputs, outputs))
+}
+
+fn commit(library: &Library, model: &ModelFile<'_>, bytes: &[u8], options: &Options) -> Result<ort::session::Session> {
     let refuse = |error: ort::Error| Error::new(Code::LoadFailed, of_load(error.message(), &library.version));
     let build = || -> ort::Result<_> {
-        let builder = Session::builder(&library.environment)?
+        let builder = ort::session::Session::builder(&library.environment)?
             .with_auto_device(AutoDevicePolicy::PreferCPU)?
             .with_intra_threads(options.threads.get())?
             .with_inter_threads(1)?
@@ -130,49 +131,7 @@ impl Engine for Instance {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
-        caught(|| self.run_once(inputs, wanted))
+        caught(|| self.0.run(inputs, wanted))
             .unwrap_or_else(|panic| Err(value::failed(&format!("ONNX Runtime panicked: {panic}"))))
     }
-}
-
-impl Instance {
-    fn run_once(&mut self, inputs: &[Tensor], wanted: &[usize]) -> Result<Vec<Tensor>> {
-        let aligned: SmallVec<[_; 4]> = inputs.iter().map(value::aligned).collect();
-        let values: SmallVec<[SessionInputValue<'_>; 4]> =
-            aligned.iter().map(|tensor| value::input(tensor)).collect::<Result<_>>()?;
-        let all = wanted.len() == self.outputs.len() && wanted.iter().enumerate().all(|(place, &output)| place == output);
-        let outputs = if all {
-            self.session.run(&values[..])
-        } else {
-            let choice = choice(&mut self.choices, &self.outputs, wanted)?;
-            self.session.run_with_options(&values[..], &self.choices[choice].1)
-        };
-        let outputs = outputs.map_err(|error| value::failed(error.message()))?;
-        let typed = outputs.into_iter().zip(wanted).map(|((_, value), &output)| value::output(value, self.outputs[output].dtype));
-        typed.collect()
-    }
-}
-
-/// The place of the run options that choose exactly these outputs.
-fn choice(
-    choices: &mut Vec<(SmallVec<[usize; 4]>, RunOptions<ort::session::HasSelectedOutputs>)>,
-    outputs: &[TensorSpec],
-    wanted: &[usize],
-) -> Result<usize> {
-    if let Some(known) = choices.iter().position(|(chosen, _)| &chosen[..] == wanted) {
-        return Ok(known);
-    }
-    let mut selector = OutputSelector::no_default();
-    for &output in wanted {
-        let Some(spec) = outputs.get(output) else {
-            return Err(value::failed(&format!("the model has {} outputs, not one number {output}", outputs.len())));
-        };
-        selector = selector.with(&*spec.name);
-    }
-    let options = RunOptions::new().map_err(|error| value::failed(error.message()))?.with_outputs(selector);
-    if choices.len() == KEPT_CHOICES {
-        choices.remove(0);
-    }
-    choices.push((wanted.into(), options));
-    Ok(choices.len() - 1)
 }

@@ -7,7 +7,7 @@ use sluicegate_core::shape::{Dim, Dims};
 use sluicegate_core::signature::TensorSpec;
 use sluicegate_core::{Code, Error, Problem, Request, Result, Signature, Tensor};
 use sluicegate_registry::Live;
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 /// A request that fits: its inputs are in the order of the signature.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl Checked {
             Some(code) => Err(report(code, findings)),
             None => Ok(Self {
                 id: request.id,
-                inputs: inputs.into_iter().flatten().collect(),
+                inputs: whole(inputs),
                 wanted,
                 rows,
                 priority: request.priority,
@@ -54,6 +54,12 @@ impl Checked {
             }),
         }
     }
+}
+
+fn whole(found: Found) -> Vec<Tensor> {
+    let mut inputs = Vec::with_capacity(found.len());
+    inputs.extend(found.into_iter().flatten());
+    inputs
 }
 
 fn report(code: Code, findings: Vec<Finding>) -> Error {
@@ -86,10 +92,13 @@ fn wanted(signature: &Signature, names: &[String], findings: &mut Vec<Finding>) 
     wanted
 }
 
-/// The inputs in the order of the signature; `None` where one is missing or does not fit.
-fn inputs(signature: &Signature, sent: Vec<(String, Tensor)>, findings: &mut Vec<Finding>) -> Vec<Option<Tensor>> {
-    let mut inputs: Vec<Option<Tensor>> = vec![None; signature.inputs().len()];
-    let mut seen = vec![false; inputs.len()];
+/// Inputs in the order of the signature; `None` where one is missing or does not fit.
+type Found = SmallVec<[Option<Tensor>; 2]>;
+
+/// Puts what was sent in order.
+fn inputs(signature: &Signature, sent: Vec<(Arc<str>, Tensor)>, findings: &mut Vec<Finding>) -> Found {
+    let mut inputs: Found = smallvec![None; signature.inputs().len()];
+    let mut seen: SmallVec<[bool; 8]> = smallvec![false; inputs.len()];
     for (i, (name, tensor)) in sent.into_iter().enumerate() {
         let mut find = |code, kind, part: &str, message| {
             let place = vec!["inputs".into(), i.into(), part.into()];
@@ -208,7 +217,7 @@ mod tests {
 
     fn request(inputs: &[(&str, Tensor)], outputs: &[&str]) -> Request {
         Request {
-            inputs: inputs.iter().map(|(name, tensor)| ((*name).to_owned(), tensor.clone())).collect(),
+            inputs: inputs.iter().map(|(name, tensor)| ((*name).into(), tensor.clone())).collect(),
             outputs: outputs.iter().map(|&name| name.to_owned()).collect(),
             ..Request::default()
         }

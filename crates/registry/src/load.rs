@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use sluicegate_batch::Padding;
 use sluicegate_core::{Code, Error, Result, Signature};
 use sluicegate_engine::{Engines, ModelFile, Opened};
 
@@ -16,6 +17,8 @@ pub struct Loaded {
     pub opened: Opened,
     /// The signature, manifest included.
     pub signature: Signature,
+    /// What it declares of padding.
+    pub padding: Padding,
     /// When loading began.
     pub began: Instant,
 }
@@ -31,6 +34,7 @@ impl Loaded {
         let opened = engines.open(&ModelFile { path: &verified.model, bytes: &verified.bytes }, &run.options)?;
         verified.bytes = Vec::new();
         let signature = verified.manifest.sign(opened.inputs.clone(), opened.outputs.clone())?;
+        let padding = Padding::of(&signature)?;
         if let Some(published) = published.filter(|_| !run.allow_signature_change) {
             let breaks = signature.breaks(published);
             if !breaks.is_empty() {
@@ -39,6 +43,6 @@ impl Loaded {
                 return Err(Error::new(Code::BadSignature, format!("it would break its callers: {what}; {hint}")));
             }
         }
-        Ok(Self { verified, opened, signature, began })
+        Ok(Self { verified, opened, signature, padding, began })
     }
 }

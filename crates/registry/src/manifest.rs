@@ -52,6 +52,8 @@ struct InputOverlay {
     max: Option<f64>,
     #[serde(default)]
     categories: Vec<String>,
+    #[serde(default)]
+    pad: Option<f64>,
 }
 
 /// A column: a plain name is enough.
@@ -177,6 +179,7 @@ impl Manifest {
             let spec = named(&mut inputs, &overlay.name, "input")?;
             let InputOverlay { description, unit, min, max, categories, .. } = overlay.clone();
             spec.about = About { description, unit, min, max, categories };
+            spec.pad = overlay.pad;
             spec.features = overlay.features.iter().map(FeatureOverlay::feature).collect();
             check_range(&overlay.name, &spec.about)?;
             for feature in &spec.features {

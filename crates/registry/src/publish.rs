@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
-use sluicegate_batch::Batcher;
+use bytes::Bytes;
+use sluicegate_batch::{Batcher, Setup};
 use sluicegate_core::meter::{Meters, VersionMeter};
 use sluicegate_core::{Code, Digest, Error, ModelName, Result, Signature, VersionRef};
 
@@ -23,6 +24,8 @@ pub struct Live {
     pub version: u64,
     /// The digest of its files.
     pub digest: Digest,
+    /// Version and digest as text that answers share.
+    pub text: (Bytes, Bytes),
     /// The state of its files when they were read.
     pub fingerprint: Fingerprint,
     /// What it takes and gives.
@@ -54,20 +57,23 @@ pub struct Live {
 
 impl Live {
     /// Opens a warm version's queue. Nobody can reach it before it is published.
-    ///
-    /// # Errors
-    /// [`Code::Io`] where the machine gives no thread.
-    pub fn new(warm: Warm, run: &Run, meters: &Meters, reaper: &Reaper) -> Result<Self> {
+    pub fn new(warm: Warm, run: &Run, meters: &Meters, reaper: &Reaper) -> Self {
         let Warm { loaded, one_row, full_batch } = warm;
         let (verified, opened, signature) = (loaded.verified, loaded.opened, loaded.signature);
         let (model, version) = (verified.found.model, verified.found.version);
         let engine = opened.engine.name();
         let meter = Arc::new(VersionMeter::new(&model, version, &verified.digest, engine, opened.fallback.is_some()));
         meters.add(meter.clone());
-        let execution = run.execution.resolve(full_batch);
-        let name = format!("{model}@{version}");
-        let batcher = Batcher::new(opened.instances, &name, execution, run.limits, signature.is_batched(), meter.clone())?;
-        Ok(Self {
+        let setup = Setup {
+            name: format!("{model}@{version}"),
+            execution: run.execution.resolve(full_batch),
+            limits: run.limits,
+            batched: signature.is_batched(),
+            padding: loaded.padding,
+        };
+        let batcher = Batcher::new(opened.instances, setup, meter.clone());
+        Self {
+            text: (version.to_string().into(), verified.digest.to_string().into()),
             digest: verified.digest,
             fingerprint: verified.found.fingerprint,
             signature,
@@ -85,7 +91,7 @@ impl Live {
             reaper: reaper.clone(),
             model,
             version,
-        })
+        }
     }
 
     /// Its queue.

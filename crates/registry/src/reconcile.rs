@@ -358,7 +358,7 @@ impl Thread {
         let (model, version) = (live.model.clone(), live.version);
         counter!(metric::LOADS, "model" => model.to_string(), "outcome" => "live").increment(1);
         tracing::info!(%model, version, digest = %live.digest, engine = live.engine, device = live.device,
-            execution = ?live.batcher().execution(), one_row_us = live.one_row.as_micros(), "version live");
+            execution = ?live.batcher().setup().execution, one_row_us = live.one_row.as_micros(), "version live");
         if let Some(reason) = &live.fallback {
             tracing::warn!(%model, version, engine = live.engine, reason, "version runs on another engine than the preferred one");
         }

@@ -1,5 +1,6 @@
 //! The wiring of a running gateway: registry, gateway, routes, addresses, and the order of start and end.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -20,7 +21,7 @@ use sluicegate_registry::{Also, Declared, Registry, Spec, Want};
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
 
 use crate::config::{self, Config, Watched};
-use crate::listen::{Drained, Listener, Settings, Shutdown};
+use crate::listen::{Drained, Listener, Settings, Shutdown, Threads};
 use crate::signal::Signals;
 use crate::telemetry::log::Levels;
 use crate::telemetry::metrics::Metrics;
@@ -33,6 +34,7 @@ const WATCH: std::time::Duration = std::time::Duration::from_secs(1);
 pub struct App {
     config: Config,
     http: Listener,
+    threads: Arc<Threads>,
     ops: Listener,
     api: Api,
     registry: Arc<Registry>,
@@ -53,12 +55,12 @@ struct Reload {
     needs_restart: Vec<&'static str>,
 }
 
-/// The runtime that serves: one thread a core.
+/// The runtime of everything but the requests: signals, the `ops` address, new connections.
 ///
 /// # Errors
 /// [`Code::Io`] where the machine gives no threads.
 pub fn runtime() -> Result<tokio::runtime::Runtime> {
-    let built = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("serve").build();
+    let built = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().thread_name("control").build();
     built.map_err(|error| Error::new(Code::Io, format!("the runtime cannot be started: {error}")))
 }
 
@@ -119,13 +121,9 @@ fn run(
     device: sluicegate_engine::Device,
     allow_signature_change: bool,
 ) -> Run {
+    let (instances, threads) = fit(batching, cores());
     Run {
-        options: Options {
-            engine: engine.unwrap_or(config.engine.default),
-            device,
-            instances: batching.instances.nonzero(),
-            threads: batching.threads.nonzero(),
-        },
+        options: Options { engine: engine.unwrap_or(config.engine.default), device, instances, threads },
         limits: Limits {
             max_rows: batching.max_rows.get(),
             max_delay: batching.max_delay.get(),
@@ -141,6 +139,24 @@ fn run(
     }
 }
 
+/// How many threads this process may run at the same time.
+fn cores() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+/// Instances and threads that the machine has cores for: threads beyond those would only take turns.
+fn fit(batching: &config::Batching, cores: NonZeroUsize) -> (NonZeroUsize, NonZeroUsize) {
+    let at_least_one = |number: usize| NonZeroUsize::new(number).unwrap_or(NonZeroUsize::MIN);
+    let threads = batching.threads.nonzero().min(cores);
+    match batching.instances.0 {
+        None => (at_least_one(cores.get() / threads), threads),
+        Some(instances) => {
+            let instances = instances.nonzero();
+            (instances, threads.min(at_least_one(cores.get() / instances)))
+        }
+    }
+}
+
 impl App {
     /// Starts everything: addresses first, so that a port in use is told before models are loaded.
     ///
@@ -150,6 +166,7 @@ impl App {
         let signals = Signals::install()?;
         let metrics = Arc::new(Metrics::install()?);
         let settings = Settings::from(&config.http);
+        let threads = Arc::new(Threads::start(cores().get())?);
         let http = Listener::bind("http", config.http.address.0, settings)?;
         let ops = Listener::bind("ops", config.ops.address.0, settings)?;
         let engines = engines(&config)?;
@@ -176,7 +193,7 @@ impl App {
             root_path: config.http.root_path.trim_end_matches('/').to_owned(),
             openapi: Cache::default(),
         });
-        Ok(Self { http, ops, api, registry, going, metrics, signals, engines: described, config })
+        Ok(Self { http, threads, ops, api, registry, going, metrics, signals, engines: described, config })
     }
 
     /// The lines that say where to look.
@@ -191,7 +208,7 @@ impl App {
 
     /// Serves until a signal, then: not ready, no new connections, what is in flight finishes within the grace.
     pub async fn serve(self) {
-        let Self { config, http, ops, api, registry, going, metrics, mut signals, .. } = self;
+        let Self { config, http, threads, ops, api, registry, going, metrics, mut signals, .. } = self;
         let shutdown = Shutdown::new(config.shutdown.grace.get());
         let render = {
             let (metrics, meters) = (metrics.clone(), registry.meters.clone());
@@ -206,10 +223,10 @@ impl App {
         if let Some(cors) = &config.http.cors {
             routes = routes.layer(cors_layer(cors));
         }
-        let served = tokio::spawn(http.serve(routes, shutdown.clone()));
+        let served = tokio::spawn(http.serve(routes, threads, shutdown.clone()));
         // Operators watch the end of it too: their address closes last.
         let after = Shutdown::new(std::time::Duration::from_secs(1));
-        let watched = tokio::spawn(ops.serve(api.ops_routes(render), after.clone()));
+        let watched = tokio::spawn(ops.serve(api.ops_routes(render), Arc::new(Threads::here()), after.clone()));
 
         let signal = signals.terminated().await;
         signals.exit_at_next();

@@ -27,7 +27,7 @@ pub use error::ConfigError;
 pub use models::{Also, Batching, Execution, Model, ModelBatching, Version};
 pub use overrides::Overrides;
 pub use sections::{Cors, Engine, Http, Limits, Log, LogFormat, Ops, Registry, RegistryType, Shutdown};
-pub use text::{Address, Count, Duration, Size};
+pub use text::{Address, Auto, Count, Duration, Size};
 pub use watch::Watched;
 
 use tree::Tree;

@@ -1,11 +1,12 @@
 //! Addresses: one listener each, a bound on its connections, and a drain that ends on time.
 //!
 //! In reading order: [`Listener`] (bind, accept, drain), [`shutdown`] (who says when), `connection` (one connection, HTTP/1.1
-//! or HTTP/2 by its first bytes), `pulse` (what a connection is doing, for its timeouts).
+//! or HTTP/2 by its first bytes), [`threads`] (which thread serves it), `pulse` (what a connection is doing, for its timeouts).
 
 mod connection;
 mod pulse;
 pub mod shutdown;
+pub mod threads;
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,6 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
 pub use shutdown::Shutdown;
+pub use threads::Threads;
 
 /// How many connections the system keeps for us before they are accepted.
 const BACKLOG: i32 = 1024;
@@ -98,11 +100,11 @@ impl Listener {
 
     /// Serves until `shutdown` begins, then takes no more connections, closes idle ones, and lets the others finish their
     /// requests until its grace has passed; what is left then is cut.
-    pub async fn serve(self, router: Router, shutdown: Shutdown) -> Drained {
+    pub async fn serve(self, router: Router, threads: Arc<Threads>, shutdown: Shutdown) -> Drained {
         let Self { name, address, socket, settings } = self;
         tracing::info!(listener = name, %address, "listening");
         let slots = Arc::new(Semaphore::new(settings.max_connections));
-        let server = connection::Server::new(router, settings, shutdown.clone());
+        let server = connection::Server::new(router, settings, threads, shutdown.clone());
 
         tokio::select! {
             biased;
@@ -144,8 +146,9 @@ async fn ready<F: Future>(future: F) -> Option<F::Output> {
 fn start(server: &connection::Server, stream: TcpStream, slot: OwnedSemaphorePermit) {
     // without it, a small answer may wait for an acknowledgement; a socket that refuses is only slower
     let _ = stream.set_nodelay(true);
+    let Ok(stream) = stream.into_std() else { return };
     let connection = server.connection(stream);
-    tokio::spawn(async move {
+    server.threads.serve(async move {
         connection.await;
         drop(slot);
     });

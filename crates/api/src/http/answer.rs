@@ -33,6 +33,9 @@ const MAX_ID: usize = 128;
 /// Smallest body that is worth compressing: smaller ones fit one packet anyway.
 const WORTH_COMPRESSING: usize = 1024;
 
+/// Headers of an answer: its own, the version's, and those that hyper adds.
+const HEADERS: usize = 8;
+
 /// Which habits a route follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
@@ -148,6 +151,8 @@ fn new_id() -> HeaderValue {
 pub fn respond(head: &Head, status: StatusCode, content_type: HeaderValue, body: Vec<u8>) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
+    // Enough for those of every answer: a map that grows costs more than all of them.
+    *response.headers_mut() = HeaderMap::with_capacity(HEADERS);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, content_type);
     headers.insert(REQUEST_ID, head.id.clone());
@@ -170,9 +175,10 @@ pub fn json(head: &Head, status: StatusCode, body: &impl Serialize) -> Response 
 /// Says which version answered.
 pub fn sign(response: &mut Response, live: &Live) {
     let headers = response.headers_mut();
-    headers.insert(MODEL_VERSION, HeaderValue::from(live.version));
-    if let Ok(digest) = HeaderValue::from_str(live.digest.as_str()) {
-        headers.insert(MODEL_DIGEST, digest);
+    for (name, text) in [(MODEL_VERSION, &live.text.0), (MODEL_DIGEST, &live.text.1)] {
+        if let Ok(value) = HeaderValue::from_maybe_shared(text.clone()) {
+            headers.insert(name, value);
+        }
     }
 }
 

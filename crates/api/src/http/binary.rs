@@ -7,6 +7,11 @@ use sluicegate_core::{Code, DType, Data, Error, Result, Shape, Tensor};
 /// The length of the JSON head; there exactly where a tensor is binary.
 pub const HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 
+/// The length as the header has it; 0 where it has none. Whether it is right is told by [`split`].
+pub(super) fn head_length(headers: &HeaderMap) -> usize {
+    headers.get(HEADER_LENGTH).and_then(|length| length.to_str().ok()?.trim().parse().ok()).unwrap_or(0)
+}
+
 /// Splits a body into its JSON head and its raw tensors. Without the header all of it is JSON.
 ///
 /// # Errors

@@ -4,15 +4,20 @@ use std::io::Read;
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
 use http_body_util::BodyExt;
 use sluicegate_core::{Code, Error, Result};
 
+use super::binary;
+
 /// How much of a body that is too large is read and thrown away, so that the caller, still sending, gets to read the answer.
 const COURTESY: usize = 64 * 1024 * 1024;
+
+/// That of the widest element.
+const ALIGNMENT: usize = 8;
 
 /// What bounds a body.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +52,7 @@ async fn receive(headers: &HeaderMap, mut body: Body, bound: usize) -> Result<By
         // One frame: no copy.
         return if first.len() > bound { Err(too_large(bound)) } else { decode(headers, first, bound) };
     }
-    let mut all = BytesMut::with_capacity(whole.max(first.len()));
+    let mut all = aligned(whole.max(first.len()), binary::head_length(headers));
     all.extend_from_slice(&first);
     while let Some(next) = frame(&mut body).await? {
         if all.len() + next.len() > bound {
@@ -57,6 +62,15 @@ async fn receive(headers: &HeaderMap, mut body: Body, bound: usize) -> Result<By
         all.extend_from_slice(&next);
     }
     decode(headers, all.freeze(), bound)
+}
+
+/// Room for a body whose byte number `head` is aligned: raw tensors begin there, and need no copy of their own then.
+fn aligned(room: usize, head: usize) -> BytesMut {
+    let mut all = BytesMut::with_capacity(room + ALIGNMENT);
+    let skip = (all.as_ptr() as usize).wrapping_add(head).wrapping_neg() % ALIGNMENT;
+    all.resize(skip, 0);
+    all.advance(skip);
+    all
 }
 
 async fn frame(body: &mut Body) -> Result<Option<Bytes>> {
@@ -115,6 +129,7 @@ fn inflate(decoder: impl Read, name: &str, bound: usize) -> Result<Bytes> {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
     use std::io::Write;
 
     use http::HeaderValue;
@@ -130,6 +145,17 @@ mod tests {
     async fn read_gzip(bytes: Vec<u8>, bound: usize) -> Result<Bytes> {
         let headers = HeaderMap::from_iter([(CONTENT_ENCODING, HeaderValue::from_static("gzip"))]);
         read(&headers, Body::from(bytes), Bounds { size: bound, time: Duration::from_secs(60) }).await
+    }
+
+    #[tokio::test]
+    async fn raw_tensors_of_a_body_in_many_frames_are_aligned() {
+        for head in 0..20 {
+            let headers = HeaderMap::from_iter([(binary::HEADER_LENGTH, HeaderValue::from(head))]);
+            let frames = vec![b'x'; 1000].chunks(99).map(|frame| Ok::<_, Infallible>(frame.to_vec())).collect::<Vec<_>>();
+            let body = Body::from_stream(futures_util::stream::iter(frames));
+            let read = read(&headers, body, Bounds { size: 2000, time: Duration::from_secs(60) }).await.expect("well");
+            assert_eq!((read.len(), read[head..].as_ptr() as usize % ALIGNMENT), (1000, 0));
+        }
     }
 
     #[tokio::test]

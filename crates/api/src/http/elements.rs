@@ -1,14 +1,20 @@
 //! JSON numbers, booleans and strings straight into the elements of a tensor, and back.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
 use half::{bf16, f16};
+use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, SeqAccess, Visitor};
 use sluicegate_core::{Code, DType, Data, Error, Result, Shape, Tensor};
 
 /// Deepest nesting of lists that is read; a tensor has no more dimensions.
 const MAX_DEPTH: usize = sluicegate_core::shape::MAX_RANK;
+
+/// A JSON string, borrowed where it has no escapes: a plain `Cow` never is.
+#[derive(Debug, Deserialize)]
+pub struct Name<'a>(#[serde(borrow)] pub Cow<'a, str>);
 
 /// Elements of one type as they are read.
 #[derive(Debug)]

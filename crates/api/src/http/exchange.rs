@@ -4,11 +4,27 @@ use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
 use http::HeaderMap;
-use sluicegate_core::{ModelRef, Result};
+use sluicegate_core::{Code, Error, ModelRef, Result};
 use sluicegate_gateway::{Routed, meter};
 
 use super::answer::{self, Dialect, Head};
 use super::{Api, body};
+
+/// Most bytes of JSON that are read or written on a serving thread: about half a millisecond, as for a run
+/// ([`Execution::CHEAP`](sluicegate_batch::Execution::CHEAP)).
+const SHORT: usize = 256 * 1024;
+
+/// Reads or writes so many bytes of JSON: where they are few on this thread, else on one where nobody else waits.
+///
+/// # Errors
+/// [`Code::Internal`] where the work panicked.
+pub async fn aside<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    if bytes <= SHORT {
+        return work();
+    }
+    let failed = |error| Error::new(Code::Internal, format!("a body of {bytes} bytes: {error}"));
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(failed(error)))
+}
 
 /// A request that has room, a body, and a version to answer it.
 pub struct Exchange {

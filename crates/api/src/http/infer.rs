@@ -1,9 +1,8 @@
 //! `POST /v2/models/{model}[/versions/{version}]/infer`.
 
-use std::collections::HashMap;
 use std::time::Instant;
 
-use axum::extract::{FromRequestParts, Path, Request as HttpRequest, State};
+use axum::extract::{FromRequestParts, RawPathParams, Request as HttpRequest, State};
 use axum::response::Response as HttpResponse;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -11,19 +10,34 @@ use sluicegate_core::{Code, DType, Dim, Error, ModelRef, Request, Result, Shape,
 use sluicegate_registry::Live;
 
 use super::answer::{self, Dialect, Head};
-use super::exchange::Exchange;
+use super::exchange::{Exchange, aside};
 use super::json::{self, Binary, Encoded};
 use super::{Api, binary};
 
 /// The parts of the path, by their names in the route.
-pub struct Parts(pub HashMap<String, String>);
+pub struct Parts(RawPathParams);
+
+impl Parts {
+    /// The model that the path names; empty where the route has none.
+    pub fn model(&self) -> &str {
+        self.part("model").unwrap_or_default()
+    }
+
+    /// The version that the path names.
+    pub fn version(&self) -> Option<&str> {
+        self.part("version")
+    }
+
+    fn part(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(key, _)| *key == name).map(|(_, value)| value)
+    }
+}
 
 impl<S: Send + Sync> FromRequestParts<S> for Parts {
     type Rejection = HttpResponse;
 
     async fn from_request_parts(parts: &mut http::request::Parts, state: &S) -> Result<Self, HttpResponse> {
-        let read = Path::from_request_parts(parts, state).await;
-        read.map(|Path(read)| Self(read)).map_err(|rejection| {
+        RawPathParams::from_request_parts(parts, state).await.map(Self).map_err(|rejection| {
             let error = Error::new(Code::NotFound, rejection.body_text());
             answer::error(Dialect::of(parts.uri.path()), &Head::of(&parts.headers), &error)
         })
@@ -31,7 +45,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Parts {
 }
 
 /// Answers an inference request.
-pub async fn infer(State(api): State<Api>, Parts(parts): Parts, request: HttpRequest) -> HttpResponse {
+pub async fn infer(State(api): State<Api>, parts: Parts, request: HttpRequest) -> HttpResponse {
     match Exchange::enter(&api, Dialect::V2, target(&parts), request).await {
         Ok(exchange) => {
             let outcome = run(&api, &exchange).await;
@@ -45,21 +59,20 @@ pub async fn infer(State(api): State<Api>, Parts(parts): Parts, request: HttpReq
 ///
 /// # Errors
 /// [`Code::UnknownVersion`] where the version is none.
-pub fn target(parts: &HashMap<String, String>) -> Result<ModelRef<'_>> {
-    let model = parts.get("model").map_or("", String::as_str);
-    let version = parts.get("version").map(|version| version.parse::<VersionRef>()).transpose()?;
-    Ok(ModelRef { model, version })
+pub fn target(parts: &Parts) -> Result<ModelRef<'_>> {
+    let version = parts.version().map(str::parse::<VersionRef>).transpose()?;
+    Ok(ModelRef { model: parts.model(), version })
 }
 
 async fn run(api: &Api, exchange: &Exchange) -> Result<HttpResponse> {
     let Exchange { head, headers, content, routed, .. } = exchange;
-    let (request, binary) = decode(routed.live(), headers, content.clone())?;
+    let (request, binary) = decode(routed.live(), headers, content.clone()).await?;
     let meter = &routed.live().meter;
     meter.decode.record(routed.began().elapsed());
     let response = api.gateway.infer(routed, request).await?;
     let encoding = Instant::now();
-    let id = response.id.as_deref().unwrap_or_else(|| head.id());
-    let Encoded { body, json } = json::write(&response, id, &binary)?;
+    let id = response.id.clone().unwrap_or_else(|| head.id().to_owned());
+    let Encoded { body, json } = aside(response.payload(), move || json::write(&response, &id, &binary)).await?;
     let content_type = if json.is_some() { "application/octet-stream" } else { "application/json" };
     let mut response = answer::respond(head, StatusCode::OK, HeaderValue::from_static(content_type), body);
     if let Some(json) = json {
@@ -69,12 +82,12 @@ async fn run(api: &Api, exchange: &Exchange) -> Result<HttpResponse> {
     Ok(response)
 }
 
-fn decode(live: &Live, headers: &HeaderMap, content: Bytes) -> Result<(Request, Binary)> {
+async fn decode(live: &Live, headers: &HeaderMap, content: Bytes) -> Result<(Request, Binary)> {
     let (head, raw) = binary::split(headers, content)?;
     match raw {
         // A length of zero: the body is one tensor and nothing else.
         Some(raw) if head.is_empty() => Ok((whole(live, raw)?, Binary::all())),
-        raw => json::read(&head, raw),
+        raw => aside(head.len(), move || json::read(&head, raw)).await,
     }
 }
 
@@ -91,7 +104,7 @@ fn whole(live: &Live, mut raw: binary::Raw) -> Result<Request> {
         None if free == 0 && spec.dims[skip..].iter().all(|dim| dim.fixed() == Some(1)) => {
             let shape = spec.dims.iter().map(|_| 1).collect();
             let tensor = sluicegate_core::Tensor::text(shape, vec![raw.rest()])?;
-            return Ok(Request { inputs: vec![(spec.name.to_string(), tensor)], ..Request::default() });
+            return Ok(Request { inputs: vec![(spec.name.clone(), tensor)], ..Request::default() });
         }
         None => return Err(bad(format!("of {} is for a shape of one element", DType::Bytes))),
         Some(size) => size,
@@ -110,5 +123,5 @@ fn whole(live: &Live, mut raw: binary::Raw) -> Result<Request> {
     let batch = std::iter::repeat_n(1, skip);
     let shape: Shape = batch.chain(spec.dims[skip..].iter().map(|dim| dim.fixed().unwrap_or(length / fixed))).collect();
     let tensor = raw.take(&spec.name, spec.dtype, shape, length as u64)?;
-    Ok(Request { inputs: vec![(spec.name.to_string(), tensor)], ..Request::default() })
+    Ok(Request { inputs: vec![(spec.name.clone(), tensor)], ..Request::default() })
 }

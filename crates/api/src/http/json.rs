@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::io::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +14,7 @@ use sluicegate_core::shape::MAX_RANK;
 use sluicegate_core::{Code, DType, Error, Problem, Request, Response, Result, Shape, Tensor};
 
 use super::binary::{self, Raw};
-use super::elements::{self, Elements, Fill};
+use super::elements::{self, Elements, Fill, Name};
 
 /// Which outputs travel as raw bytes.
 #[derive(Debug, Default)]
@@ -81,7 +83,7 @@ impl<'de> Deserialize<'de> for Parameters {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Parameters, A::Error> {
                 let mut parameters = Parameters::default();
-                while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+                while let Some(Name(key)) = map.next_key()? {
                     match &*key {
                         "binary_data_size" => parameters.binary_data_size = Some(map.next_value()?),
                         "binary_data" => parameters.binary_data = Some(map.next_value()?),
@@ -113,7 +115,7 @@ impl<'de> Deserialize<'de> for Parameters {
 }
 
 struct Input<'a> {
-    name: String,
+    name: Cow<'a, str>,
     dtype: DType,
     shape: Result<Shape>,
     parameters: Parameters,
@@ -135,9 +137,9 @@ impl<'de: 'a, 'a> Deserialize<'de> for Input<'a> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Input<'de>, A::Error> {
                 let (mut name, mut dtype, mut shape) = (None, None, None);
                 let (mut parameters, mut data, mut early) = (Parameters::default(), None, None);
-                while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+                while let Some(Name(key)) = map.next_key()? {
                     match &*key {
-                        "name" => name = Some(map.next_value()?),
+                        "name" => name = Some(map.next_value::<Name<'de>>()?.0),
                         "datatype" => dtype = Some(map.next_value_seed(TypeName)?),
                         "shape" => shape = Some(map.next_value_seed(Sizes)?),
                         "parameters" => parameters = map.next_value()?,
@@ -181,7 +183,7 @@ impl<'de> DeserializeSeed<'de> for TypeName {
     type Value = DType;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<DType, D::Error> {
-        let name = Cow::<'de, str>::deserialize(deserializer)?;
+        let Name(name) = Name::deserialize(deserializer)?;
         DType::from_name(&name).ok_or_else(|| {
             let known = DType::ALL.map(DType::name).join(", ");
             D::Error::custom(format!("datatype `{name}` is not one of {known}"))
@@ -223,7 +225,7 @@ pub fn read(head: &Bytes, mut raw: Option<Raw>) -> Result<(Request, Binary)> {
     let mut unserved = body.parameters.unserved;
     for input in body.inputs {
         unserved = unserved.or(input.parameters.unserved);
-        let name = input.name.clone();
+        let name: Arc<str> = (&*input.name).into();
         let tensor = tensor(input, raw.as_mut())?;
         inputs.push((name, tensor));
     }
@@ -309,9 +311,9 @@ pub struct Encoded {
 /// # Errors
 /// [`Code::InvalidTensor`] where an output has no JSON form and was not asked for as binary.
 pub fn write(response: &Response, id: &str, binary: &Binary) -> Result<Encoded> {
-    let payload: usize = response.outputs.iter().map(|output| output.tensor.payload()).sum();
-    let mut body = Vec::with_capacity(256 + 128 * response.outputs.len() + 2 * payload);
-    let (mut tensors, mut raw, mut lost) = (Vec::new(), Vec::new(), 0);
+    let mut body = Vec::with_capacity(256 + 128 * response.outputs.len() + 2 * response.payload());
+    let mut tensors = Vec::with_capacity(body.capacity());
+    let (mut raw, mut lost) = (Vec::new(), 0);
     for output in &response.outputs {
         let (dtype, tensor) = (output.tensor.dtype(), &output.tensor);
         if !tensors.is_empty() {
@@ -322,11 +324,11 @@ pub fn write(response: &Response, id: &str, binary: &Binary) -> Result<Encoded> 
         tensors.extend_from_slice(b",\"datatype\":\"");
         tensors.extend_from_slice(dtype.name().as_bytes());
         tensors.extend_from_slice(b"\",\"shape\":");
-        // Writing numbers to memory does not fail.
+        // Writing to memory does not fail.
         let _ = serde_json::to_writer(&mut tensors, tensor.shape().sizes());
         if binary.is(&output.name) {
             let size = binary::encode(&mut raw, tensor);
-            tensors.extend_from_slice(format!(",\"parameters\":{{\"binary_data_size\":{size}}}}}").as_bytes());
+            let _ = write!(tensors, ",\"parameters\":{{\"binary_data_size\":{size}}}}}");
         } else if matches!(dtype, DType::Fp16 | DType::Bf16) {
             let message = format!("output `{}`: {dtype} has no JSON form; ask for it with binary_data", output.name);
             return Err(Error::new(Code::InvalidTensor, message));
@@ -338,10 +340,10 @@ pub fn write(response: &Response, id: &str, binary: &Binary) -> Result<Encoded> 
     }
     body.extend_from_slice(b"{\"model_name\":");
     elements::text(&mut body, response.model.as_str().as_bytes());
-    body.extend_from_slice(format!(",\"model_version\":\"{}\",\"id\":", response.version).as_bytes());
+    let _ = write!(body, ",\"model_version\":\"{}\",\"id\":", response.version);
     elements::text(&mut body, id.as_bytes());
     if lost > 0 {
-        body.extend_from_slice(format!(",\"parameters\":{{\"nonfinite_count\":{lost}}}").as_bytes());
+        let _ = write!(body, ",\"parameters\":{{\"nonfinite_count\":{lost}}}");
     }
     body.extend_from_slice(b",\"outputs\":[");
     body.extend_from_slice(&tensors);

@@ -30,7 +30,7 @@ pub async fn list(State(api): State<Api>, request: Request) -> Response {
 }
 
 /// `GET /v2/models/{model}[/versions/{version}]`
-pub async fn metadata(State(api): State<Api>, Parts(parts): Parts, request: Request) -> Response {
+pub async fn metadata(State(api): State<Api>, parts: Parts, request: Request) -> Response {
     let head = Head::of(request.headers());
     let table = api.gateway.published().load();
     let found = target(&parts).and_then(|target| {
@@ -70,7 +70,7 @@ fn describe(live: &Live, served: Option<&Served>) -> Value {
 }
 
 /// `GET /v2/models/{model}[/versions/{version}]/ready`
-pub async fn ready(State(api): State<Api>, Parts(parts): Parts, request: Request) -> Response {
+pub async fn ready(State(api): State<Api>, parts: Parts, request: Request) -> Response {
     let head = Head::of(request.headers());
     let table = api.gateway.published().load();
     let found = target(&parts).and_then(|target| table.find(target.model, target.version.as_ref()));
@@ -107,9 +107,9 @@ fn summary(name: &ModelName, served: &Served) -> Value {
 }
 
 /// `GET /models/{model}[@{version}]`
-pub async fn detail(State(api): State<Api>, Parts(parts): Parts, request: Request) -> Response {
+pub async fn detail(State(api): State<Api>, parts: Parts, request: Request) -> Response {
     let head = Head::of(request.headers());
-    match one(&api, parts.get("model").map_or("", String::as_str)) {
+    match one(&api, parts.model()) {
         Ok(body) => answer::json(&head, StatusCode::OK, &body),
         Err(error) => answer::error(Dialect::Typed, &head, &error),
     }
@@ -127,7 +127,7 @@ fn one(api: &Api, name: &str) -> Result<Value> {
     detail["engine"] = live.engine.into();
     detail["engine_fallback"] = json!(live.fallback);
     detail["device"] = live.device.as_str().into();
-    detail["execution"] = json!(live.batcher().execution());
+    detail["execution"] = json!(live.batcher().setup().execution);
     detail["batched"] = signature.is_batched().into();
     detail["one_row_microseconds"] = json!(live.one_row.as_secs_f64() * 1e6);
     detail["full_batch_microseconds"] = json!(live.full_batch.as_secs_f64() * 1e6);

@@ -47,10 +47,10 @@ pub async fn of_gateway(State(api): State<Api>, request: Request) -> Response {
 }
 
 /// `GET /models/{model}/openapi.json`
-pub async fn of_model(State(api): State<Api>, Parts(parts): Parts, request: Request) -> Response {
+pub async fn of_model(State(api): State<Api>, parts: Parts, request: Request) -> Response {
     let table = api.gateway.published().load();
     let found = (|| -> Result<_> {
-        let target = ModelRef::parse(parts.get("model").map_or("", String::as_str))?;
+        let target = ModelRef::parse(parts.model())?;
         let live = table.find(target.model, target.version.as_ref())?;
         Ok(match target.version {
             Some(_) => vec![&**live],

@@ -18,13 +18,13 @@ use sluicegate_core::{Error, ModelRef, Problem, Request, Result, Signature};
 
 use super::Api;
 use super::answer::{self, Dialect};
-use super::exchange::Exchange;
+use super::exchange::{Exchange, aside};
 use super::infer::Parts;
 use decode::Records;
 
 /// Answers one record with one object, a list of records with a list.
-pub async fn predict(State(api): State<Api>, Parts(parts): Parts, request: HttpRequest) -> HttpResponse {
-    let target = ModelRef::parse(parts.get("model").map_or("", String::as_str));
+pub async fn predict(State(api): State<Api>, parts: Parts, request: HttpRequest) -> HttpResponse {
+    let target = ModelRef::parse(parts.model());
     match Exchange::enter(&api, Dialect::Typed, target, request).await {
         Ok(exchange) => {
             let outcome = run(&api, &exchange).await;
@@ -38,11 +38,13 @@ async fn run(api: &Api, exchange: &Exchange) -> Result<HttpResponse> {
     let Exchange { head, headers, content, routed, .. } = exchange;
     let live = routed.live();
     is_json(headers)?;
-    let Records { inputs, form } = read(&live.signature, content)?;
+    let (version, records) = (live.clone(), content.clone());
+    let Records { inputs, form } = aside(content.len(), move || read(&version.signature, &records)).await?;
     live.meter.decode.record(routed.began().elapsed());
     let response = api.gateway.infer(routed, Request { inputs, ..Request::default() }).await?;
     let encoding = Instant::now();
-    let body = encode::write(&live.signature, &response, form);
+    let (version, bytes) = (live.clone(), response.payload());
+    let body = aside(bytes, move || Ok(encode::write(&version.signature, &response, form))).await?;
     let response = answer::respond(head, StatusCode::OK, HeaderValue::from_static("application/json"), body);
     live.meter.encode.record(encoding.elapsed());
     Ok(response)
@@ -60,8 +62,10 @@ pub fn read(signature: &Signature, content: &[u8]) -> Result<Records> {
 fn is_json(headers: &HeaderMap) -> Result<()> {
     let Some(sent) = headers.get(CONTENT_TYPE) else { return Ok(()) };
     let sent = sent.to_str().unwrap_or_default();
-    let essence = sent.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    if essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json")) {
+    let essence = sent.split(';').next().unwrap_or_default().trim();
+    let is = |part: Option<&str>, text: &str| part.is_some_and(|part| part.eq_ignore_ascii_case(text));
+    let ending = essence.len().checked_sub("+json".len()).and_then(|end| essence.get(end..));
+    if is(Some(essence), "application/json") || (is(essence.get(.."application/".len()), "application/") && is(ending, "+json")) {
         return Ok(());
     }
     let msg = format!("Input should be a valid dictionary or object: send it with content-type application/json, got `{sent}`");

@@ -71,10 +71,18 @@ proptest! {
                         Next::Wait(until) => {
                             prop_assert!(delay_ms > 0 && until > now);
                             prop_assert!(until <= now + limits.max_delay);
+                            for (id, seen) in known.iter().enumerate() {
+                                prop_assert!(left.contains_key(&id) || seen.deadline > until, "entry {} is late and an instance idles", id);
+                            }
                         }
                         Next::Run(batch) => {
+                            let why = batch.left;
+                            let batch = batch.entries;
                             let rows: usize = batch.iter().map(|e| e.rows).sum();
                             prop_assert!(batch.len() == 1 || rows <= max_rows);
+                            prop_assert_eq!(why == Left::Full, rows >= max_rows);
+                            prop_assert!(why != Left::TookAll || waiting.is_empty());
+                            prop_assert!(why != Left::TookAllOfItsKind || !waiting.is_empty());
                             for entry in &batch {
                                 prop_assert_eq!(&entry.key, &batch[0].key);
                                 prop_assert!(entry.deadline > now, "nothing late is run");
@@ -109,7 +117,7 @@ fn an_idle_instance_takes_what_waits_at_once_when_there_is_no_delay() {
     let (now, limits) = (Instant::now(), Limits { max_rows: 8, max_delay: Duration::ZERO, queue_rows: 64 });
     let mut waiting = Waiting::default();
     waiting.push(entry(1, 0, now));
-    assert!(matches!(waiting.next(now, &limits, |_| false, drop), Next::Run(batch) if batch.len() == 1));
+    assert!(matches!(waiting.next(now, &limits, |_| false, drop), Next::Run(batch) if batch.entries.len() == 1));
 }
 
 #[test]
@@ -119,7 +127,7 @@ fn a_delay_ends_early_when_the_batch_is_full() {
     waiting.push(entry(2, 0, now));
     assert!(matches!(waiting.next(now, &limits, |_| false, drop), Next::Wait(_)));
     waiting.push(entry(2, 0, now));
-    assert!(matches!(waiting.next(now, &limits, |_| false, drop), Next::Run(batch) if batch.len() == 2));
+    assert!(matches!(waiting.next(now, &limits, |_| false, drop), Next::Run(batch) if batch.entries.len() == 2));
 }
 
 #[test]
@@ -130,7 +138,7 @@ fn callers_who_left_are_dropped_before_the_run() {
     waiting.push(entry(2, 0, now));
     let mut dropped = 0;
     let next = waiting.next(now, &limits, |e| e.rows == 1, |_| dropped += 1);
-    assert!(matches!(next, Next::Run(batch) if batch.len() == 1 && batch[0].rows == 2));
+    assert!(matches!(next, Next::Run(batch) if batch.entries.len() == 1 && batch.entries[0].rows == 2));
     assert_eq!(dropped, 1);
 }
 

@@ -74,7 +74,7 @@ impl Load {
         step(State::Loaded, None);
         let warm = Warm::up(loaded, self.run.limits.max_rows)?;
         step(State::Warm, None);
-        let live = Live::new(warm, &self.run, &self.meters, &self.reaper)?;
+        let live = Live::new(warm, &self.run, &self.meters, &self.reaper);
         histogram!(metric::LOAD_SECONDS, "model" => model.to_string()).record(began.elapsed().as_secs_f64());
         Ok(live)
     }

@@ -11,7 +11,7 @@ use sluicegate_core::{ModelName, VersionRef};
 use sluicegate_engine::{Device, EngineChoice};
 
 use super::sections::engine_schema;
-use super::text::{Count, Duration};
+use super::text::{Auto, Count, Duration};
 
 /// A served model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -57,9 +57,10 @@ pub struct Batching {
     pub queue_rows: Count<1, 16_777_216>,
     /// How long a request may wait before it is refused.
     pub queue_timeout: Duration,
-    /// How many copies of the model run at the same time.
-    pub instances: Count<1, 64>,
-    /// How many threads one copy may use for one run.
+    /// How many runs may take place at the same time; with `auto`, as many as the machine has cores for. On the processor they
+    /// share one copy of the weights.
+    pub instances: Auto<1, 64>,
+    /// How many threads one run may use. No more are used than the machine has cores.
     pub threads: Count<1, 256>,
     /// Whether a run takes place on the request's own thread (`inline`) or on threads of the model; `auto` measures and decides.
     pub execution: Execution,
@@ -83,7 +84,7 @@ pub struct ModelBatching {
     pub queue_timeout: Option<Duration>,
     /// As `batching.instances`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub instances: Option<Count<1, 64>>,
+    pub instances: Option<Auto<1, 64>>,
     /// As `batching.threads`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<Count<1, 256>>,
@@ -168,7 +169,7 @@ impl Default for Batching {
             max_delay: Duration::default(),
             queue_rows: Count::clamped(4096),
             queue_timeout: Duration::from_secs(10),
-            instances: Count::clamped(1),
+            instances: Auto(None),
             threads: Count::clamped(1),
             execution: Execution::Auto,
         }

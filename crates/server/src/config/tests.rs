@@ -102,7 +102,7 @@ fn every_error_is_listed_in_the_order_of_the_file() {
             "sluicegate.yaml:1:39: http.keep_alive: expected 1s to 1h, got 0s",
             "sluicegate.yaml:2:16: log.format: expected auto or human or json, got `yaml`",
             "sluicegate.yaml:3:23: batching.max_rows: expected a whole number from 1 to 65536, got `0`",
-            "sluicegate.yaml:3:37: batching.instances: expected a whole number from 1 to 64, got `many`",
+            "sluicegate.yaml:3:37: batching.instances: expected a whole number from 1 to 64, or `auto`, got `many`",
             "sluicegate.yaml:3:52: batching.threads: expected a whole number from 1 to 256, got `300`",
             "sluicegate.yaml:4:11: shutdown: expected keys and values, got `3`",
             "sluicegate.yaml:6:5: models[0]: the key `name` is missing",
@@ -235,7 +235,7 @@ fn flags_win_over_environment_over_file_over_defaults() {
     let config = parse_with(text, &pairs, &overrides).expect("good");
     assert_eq!(config.http.address.to_string(), "127.0.0.1:4");
     assert_eq!(config.batching.max_rows.get(), 3);
-    assert_eq!(config.batching.instances.get(), 2);
+    assert_eq!(config.batching.instances, Auto(Count::new(2)));
     assert_eq!(config.batching.threads.get(), 1);
     assert_eq!(config.registries[LOCAL], Registry::directory("m"));
     assert_eq!(config.models, None, "every model of the directory");

@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserializer, Unexpected};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// A time: a whole number and a unit (`ns`, `us`, `ms`, `s`, `m`, `h`, `d`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -29,6 +29,10 @@ pub struct Address(pub SocketAddr);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct Count<const MIN: u32, const MAX: u32>(u32);
+
+/// A [`Count`], or `auto`: what fits the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Auto<const MIN: u32, const MAX: u32>(pub Option<Count<MIN, MAX>>);
 
 /// Largest first, so that the first that divides is the shortest to print.
 const TIMES: &[(&str, u64)] = &[
@@ -220,6 +224,61 @@ impl<const MIN: u32, const MAX: u32> JsonSchema for Count<MIN, MAX> {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "integer", "minimum": MIN, "maximum": MAX })
+    }
+}
+
+impl<const MIN: u32, const MAX: u32> Serialize for Auto<MIN, MAX> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Some(count) => count.serialize(serializer),
+            None => serializer.serialize_str("auto"),
+        }
+    }
+}
+
+impl<'de, const MIN: u32, const MAX: u32> Deserialize<'de> for Auto<MIN, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor<const MIN: u32, const MAX: u32>;
+
+        impl<const MIN: u32, const MAX: u32> de::Visitor<'_> for Visitor<MIN, MAX> {
+            type Value = Auto<MIN, MAX>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a whole number from {MIN} to {MAX}, or `auto`")
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Self::Value, E> {
+                let checked = u32::try_from(number).ok().and_then(Count::new);
+                checked.map(|count| Auto(Some(count))).ok_or_else(|| E::invalid_value(Unexpected::Unsigned(number), &self))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                match text.parse() {
+                    _ if text == "auto" => Ok(Auto(None)),
+                    Ok(number) => self.visit_u64(number),
+                    Err(_) => Err(E::invalid_value(Unexpected::Str(text), &self)),
+                }
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl<const MIN: u32, const MAX: u32> JsonSchema for Auto<MIN, MAX> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("Auto{MIN}To{MAX}").into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "title": format!("{MIN} to {MAX}, or `auto`"),
+            "oneOf": [{ "const": "auto" }, { "type": "integer", "minimum": MIN, "maximum": MAX }],
+        })
     }
 }
 

@@ -4,13 +4,14 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use axum::Router;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::net::TcpStream;
 use tokio::time::{Duration, Instant, sleep};
 
 use super::pulse::{Judge, Pulse, Pulsed, Routes, Verdict};
-use super::{Settings, Shutdown};
+use super::threads::Deal;
+use super::{Settings, Shutdown, Threads};
 
 /// How long a connection that was told to close may stay open without a request or an answer on its way: a client of
 /// HTTP/2 has to answer first, and one that is gone does not.
@@ -21,24 +22,27 @@ pub(super) struct Server {
     router: Router,
     settings: Settings,
     shutdown: Shutdown,
-    http: Builder<TokioExecutor>,
+    http: Builder<Deal>,
+    pub(super) threads: Arc<Threads>,
 }
 
 impl Server {
-    pub(super) fn new(router: Router, settings: Settings, shutdown: Shutdown) -> Self {
-        let mut http = Builder::new(TokioExecutor::new());
+    pub(super) fn new(router: Router, settings: Settings, threads: Arc<Threads>, shutdown: Shutdown) -> Self {
+        let mut http = Builder::new(Deal(threads.clone()));
         // hyper's own timer of the head runs while a connection is idle, and is made anew for each request: see `pulse`
         http.http1().timer(TokioTimer::new()).header_read_timeout(None);
         http.http2().timer(TokioTimer::new()).keep_alive_interval(settings.keep_alive).max_concurrent_streams(256);
-        Self { router, settings, shutdown, http }
+        Self { router, settings, shutdown, http, threads }
     }
 
     /// Serves one connection to its end.
-    pub(super) fn connection(&self, stream: TcpStream) -> impl Future<Output = ()> + Send + 'static {
+    pub(super) fn connection(&self, stream: std::net::TcpStream) -> impl Future<Output = ()> + Send + 'static {
         let Settings { keep_alive, header_timeout, .. } = self.settings;
         let (begun, cut) = self.shutdown.of_connection();
         let (router, http) = (self.router.clone(), self.http.clone());
         async move {
+            // only now, on the thread that is to read it
+            let Ok(stream) = TcpStream::from_std(stream) else { return };
             let pulse = Arc::new(Pulse::default());
             let io = TokioIo::new(Pulsed::new(stream, Arc::clone(&pulse)));
             let mut connection = pin!(http.serve_connection(io, Routes { router, pulse: Arc::clone(&pulse) }));

@@ -21,6 +21,7 @@ pub(super) fn add(parts: &mut Parts, models: &[Described<'_>]) {
 
     add_get(parts, MODELS, "list_models", "/models", "List the models", "Models");
     add_get(parts, MODELS, "read_model", "/models/{model}", "Describe a model", "Model");
+    add_get(parts, MODELS, "read_batching", "/models/{model}/batching", "Explain a model's last batches", "Batching");
 
     add_get(parts, V2, "server_metadata", "/v2", "Describe the server", "ServerMetadata");
     add_get(parts, V2, "server_live", "/v2/health/live", "Is the server alive?", "ServerLive");
@@ -162,6 +163,9 @@ fn add_schemas(parts: &mut Parts) {
     let version = json!({ "version": { "type": "integer" }, "digest": text, "default": flag });
     let versions = list(&reference("schemas", "ModelVersion"));
 
+    let number = json!({ "type": "integer" });
+    let batch = json!({ "type": "object", "properties": { "rows": number, "requests": number, "left": text, "because": text } });
+
     let mut add = |name: &str, properties: Value, required: &[&str]| {
         let schema = json!({ "type": "object", "title": name, "properties": properties, "required": required });
         parts.schemas.insert(name.into(), schema);
@@ -169,6 +173,7 @@ fn add_schemas(parts: &mut Parts) {
     add("Models", json!({ "models": list(&reference("schemas", "Model")) }), &["models"]);
     add("Model", json!({ "name": text, "description": text, "versions": versions }), &["name", "versions"]);
     add("ModelVersion", version, &["version", "digest"]);
+    add("Batching", json!({ "model": text, "version": text, "execution": text, "batches": list(&batch) }), &["model", "batches"]);
     add("ServerMetadata", json!({ "name": text, "version": text, "extensions": texts }), &["name", "version", "extensions"]);
     add("ServerLive", json!({ "live": flag }), &["live"]);
     add("ServerReady", json!({ "ready": flag, "error": text }), &["ready"]);

@@ -1,13 +1,13 @@
 //! Records of named fields straight into tensors, column by column, without a tree of values between.
 
-use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use sluicegate_core::signature::{About, Field};
 use sluicegate_core::{DType, Result, Shape, Signature, Tensor};
 
-use crate::http::elements::{Elements, Fill, Scalar};
+use crate::http::elements::{Elements, Fill, Name, Scalar};
 
 /// What a body was: it decides what the answer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub enum Form {
 #[derive(Debug)]
 pub struct Records {
     /// By the names of the signature.
-    pub inputs: Vec<(String, Tensor)>,
+    pub inputs: Vec<(Arc<str>, Tensor)>,
     /// What the body was.
     pub form: Form,
 }
@@ -68,7 +68,7 @@ impl<'a> Table<'a> {
             let told = inner.unwrap_or_else(|| spec.dims[skip..].iter().map(|dim| dim.fixed().unwrap_or(0)).collect());
             let shape = std::iter::repeat_n(self.rows, skip).chain(told.sizes().iter().copied()).collect();
             let tensor = elements.tensor(shape).map_err(serde_json::Error::custom)?;
-            inputs.push((spec.name.to_string(), tensor));
+            inputs.push((spec.name.clone(), tensor));
         }
         Ok(Records { inputs, form })
     }
@@ -82,7 +82,7 @@ impl<'a> Table<'a> {
         }
         let fields = self.signature.fields();
         let mut count = 0;
-        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+        while let Some(Name(key)) = map.next_key()? {
             // Callers keep to the order of the documents, mostly.
             let place = match fields.get(count) {
                 Some(field) if *field.name == *key => Some(count),

@@ -9,8 +9,7 @@ use crate::http::elements;
 
 /// Writes the answers. Numbers that JSON cannot write become `null`.
 pub fn write(signature: &Signature, response: &Response, form: Form) -> Vec<u8> {
-    let payload: usize = response.outputs.iter().map(|output| output.tensor.payload()).sum();
-    let mut out = Vec::with_capacity(64 + 4 * payload);
+    let mut out = Vec::with_capacity(64 + 4 * response.payload());
     match form {
         Form::One => record(&mut out, signature, response, 0),
         Form::List(rows) => {

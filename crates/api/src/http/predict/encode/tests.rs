@@ -39,7 +39,7 @@ fn fields_go_to_their_columns_in_any_order() {
     let signature = fraud();
     for (text, form) in [(r#"{"hour":3,"amount":1.5}"#, Form::One), (r#"[{"amount":1.5,"hour":3}]"#, Form::List(1))] {
         let records = read(&signature, text.as_bytes()).expect("good records");
-        assert_eq!((records.inputs[0].0.as_str(), records.form), ("X", form));
+        assert_eq!((&*records.inputs[0].0, records.form), ("X", form));
         assert_eq!(&*records.inputs[0].1.values::<f32>().expect("floats"), [1.5, 3.0]);
     }
     let none = read(&signature, b"[]").expect("no records");

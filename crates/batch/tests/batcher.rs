@@ -1,0 +1,166 @@
+//! What the queue promises whoever submits, with any mix of requests at once: each gets its own rows, once, or a clear answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+use sluicegate_batch::{Batcher, Execution, Job, Left, Limits, Padding, Setup};
+use sluicegate_core::meter::VersionMeter;
+use sluicegate_core::{Code, Digest, Error, Result, Shape, Tensor};
+use sluicegate_engine::Engine;
+
+/// What the engines of a test saw.
+#[derive(Default)]
+struct Seen {
+    most_rows: AtomicUsize,
+    running: AtomicUsize,
+    most_running: AtomicUsize,
+}
+
+/// Gives back what it gets, and fails where a row has [`BAD`] in it.
+struct Echo {
+    seen: Arc<Seen>,
+    takes: Duration,
+}
+
+const BAD: f32 = -1.0;
+
+impl Engine for Echo {
+    fn run(&mut self, inputs: &[Tensor], _: &[usize]) -> Result<Vec<Tensor>> {
+        self.seen.most_rows.fetch_max(inputs[0].shape().rows(), Relaxed);
+        self.seen.most_running.fetch_max(self.seen.running.fetch_add(1, Relaxed) + 1, Relaxed);
+        std::thread::sleep(self.takes);
+        self.seen.running.fetch_sub(1, Relaxed);
+        if inputs[0].values::<f32>().is_some_and(|values| values.contains(&BAD)) {
+            return Err(Error::new(Code::RunFailed, "a bad row"));
+        }
+        Ok(inputs.to_vec())
+    }
+}
+
+fn batcher(execution: Execution, instances: usize, limits: Limits, takes: Duration) -> (Arc<Batcher>, Arc<Seen>) {
+    let seen = Arc::new(Seen::default());
+    let engine = || -> Box<dyn Engine> { Box::new(Echo { seen: seen.clone(), takes }) };
+    let setup = Setup { name: "echo@1".into(), execution, limits, batched: true, padding: Padding::default() };
+    let meter = VersionMeter::new(&"echo".parse().expect("a name"), 1, &Digest::sha256(&[0; 32]), "tract", false);
+    let engines = (0..instances).map(|_| engine()).collect();
+    (Arc::new(Batcher::new(engines, setup, Arc::new(meter))), seen)
+}
+
+fn limits(max_rows: usize, max_delay: Duration) -> Limits {
+    Limits { max_rows, max_delay, queue_rows: 100_000 }
+}
+
+/// A request of so many rows of this width, full of a number.
+fn job(number: f32, rows: usize, width: usize, time: Duration) -> Job {
+    let arrived = Instant::now();
+    let input = Tensor::from_vec(Shape::new(&[rows, width]), vec![number; rows * width]).expect("fits");
+    Job { inputs: vec![input], wanted: (0..1).collect(), rows, priority: 0, arrived, deadline: arrived + time }
+}
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(3).enable_all().build().expect("threads")
+}
+
+/// Ends a queue as the gateway does.
+fn free(batcher: Arc<Batcher>) {
+    Arc::into_inner(batcher).expect("nobody else has it").free();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn whoever_asks_gets_its_own_rows_once_whatever_the_others_do(
+        requests in prop::collection::vec((1..9usize, 1..4usize, 0..12u8), 1..120),
+        inline in any::<bool>(), instances in 1..4usize, max_rows in 1..7usize, delay_ms in prop_oneof![3 => Just(0u64), 1 => 1..3u64],
+    ) {
+        let execution = if inline { Execution::Inline } else { Execution::Threads };
+        let limits = limits(max_rows, Duration::from_millis(delay_ms));
+        let (batcher, seen) = batcher(execution, instances, limits, Duration::from_micros(20));
+        let runtime = runtime();
+        let asked: Vec<_> = requests.iter().enumerate().map(|(number, &(rows, width, kind))| {
+            let batcher = batcher.clone();
+            let job = job(if kind == 0 { BAD } else { number as f32 }, rows, width, LONG);
+            runtime.spawn(async move {
+                // Some are a little later than others, and some leave before their answer.
+                if kind % 3 == 1 {
+                    tokio::task::yield_now().await;
+                }
+                let ticket = batcher.submit(job).expect("there is room");
+                if kind == 2 { None } else { Some(ticket.wait().await) }
+            })
+        }).collect();
+        for ((number, &(rows, width, kind)), asked) in requests.iter().enumerate().zip(asked) {
+            match runtime.block_on(asked).expect("no panic") {
+                None => prop_assert_eq!(kind, 2),
+                Some(Err(error)) => {
+                    prop_assert_eq!(kind, 0, "request {} failed: {}", number, error);
+                    prop_assert_eq!(error.code(), Code::RunFailed);
+                }
+                Some(Ok(done)) => {
+                    prop_assert!(kind != 0);
+                    let expected = Tensor::from_vec(Shape::new(&[rows, width]), vec![number as f32; rows * width]).expect("fits");
+                    prop_assert_eq!(&done.outputs[0], &expected);
+                }
+            }
+        }
+        prop_assert!(seen.most_rows.load(Relaxed) <= max_rows);
+        prop_assert!(seen.most_running.load(Relaxed) <= instances);
+        // Whoever left is gone from the queue once somebody else has been answered.
+        let last = batcher.submit(job(7.0, 1, 1, LONG)).expect("there is room");
+        prop_assert!(runtime.block_on(last.wait()).is_ok());
+        drop(runtime);
+        free(batcher);
+    }
+}
+
+#[test]
+fn a_version_that_closes_leaves_nobody_without_an_answer() {
+    for execution in [Execution::Inline, Execution::Threads] {
+        let (batcher, _) = batcher(execution, 2, limits(4, Duration::ZERO), Duration::from_micros(200));
+        let runtime = runtime();
+        let ask = |number: usize| {
+            let batcher = batcher.clone();
+            runtime.spawn(async move { batcher.submit(job(number as f32, 1, 1, LONG))?.wait().await })
+        };
+        let asked: Vec<_> = (0..200).map(ask).collect();
+        for asked in asked {
+            assert!(runtime.block_on(asked).expect("no panic").is_ok(), "who holds the version keeps it open");
+        }
+        let ticket = batcher.submit(job(1.0, 1, 1, LONG)).expect("there is room");
+        free(batcher);
+        let answer = runtime.block_on(ticket.wait());
+        assert!(answer.is_ok() || answer.is_err_and(|error| error.code() == Code::NotReady), "{execution:?}");
+    }
+}
+
+#[test]
+fn company_is_waited_for_no_longer_than_half_of_a_requests_time() {
+    for execution in [Execution::Inline, Execution::Threads] {
+        let (batcher, _) = batcher(execution, 1, limits(8, LONG * 60), Duration::ZERO);
+        let runtime = runtime();
+        let asked = async { batcher.submit(job(1.0, 1, 1, Duration::from_secs(2)))?.wait().await };
+        let done = runtime.block_on(asked);
+        assert!(done.is_ok(), "{execution:?}: an instance was idle all the time: {done:?}");
+        assert_eq!(batcher.last()[0].left, Left::Delayed);
+    }
+}
+
+#[test]
+fn no_more_runs_at_once_than_there_are_instances() {
+    let (batcher, seen) = batcher(Execution::Threads, 2, limits(1, Duration::ZERO), Duration::from_millis(20));
+    let runtime = runtime();
+    let tickets: Vec<_> = (0..8).map(|number| batcher.submit(job(number as f32, 1, 1, LONG)).expect("there is room")).collect();
+    for ticket in tickets {
+        runtime.block_on(ticket.wait()).expect("answered");
+    }
+    assert_eq!((seen.most_running.load(Relaxed), seen.most_rows.load(Relaxed)), (2, 1));
+    let last = batcher.last();
+    assert_eq!(last.len(), 8);
+    assert!(last.iter().all(|ran| ran.left == Left::Full && ran.rows == 1 && ran.requests == 1));
+    free(batcher);
+}
