@@ -155,8 +155,12 @@ fn swap(gateway: &Gateway, folder: &Folder, model: &[u8], version: &mut u64, sto
     while !stop.load(Ordering::Relaxed) {
         *version += 1;
         folder.publish(SWAPPED, *version, model);
-        gateway.wait_for_state(SWAPPED, *version, "live");
-        gateway.wait_for_state(SWAPPED, *version - 1, "gone");
+        for (version, state) in [(*version, "live"), (*version - 1, "gone")] {
+            // Asking takes of the cores too.
+            while gateway.version(SWAPPED, version).0 != state {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
         folder.remove(SWAPPED, *version - 1);
     }
 }
