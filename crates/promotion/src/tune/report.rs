@@ -31,6 +31,8 @@ pub struct Report {
     seconds: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     p99_bound_microseconds: Option<f64>,
+    /// The setting that is configured; it is the first one of those tried, where it is one.
+    configured: Setting,
     settings: Vec<Row>,
     /// Whether a setting is within the bound.
     within: bool,
@@ -89,6 +91,7 @@ impl Report {
             rows: ask.rows.get(),
             seconds: ask.time.as_secs_f64(),
             p99_bound_microseconds: ask.p99.map(micros),
+            configured: Setting::of(&subject.run),
             settings,
             within: choice.within,
             best,
@@ -106,16 +109,17 @@ impl Report {
     /// For a terminal.
     pub fn text(&self) -> String {
         let rows: Vec<Vec<String>> = std::iter::once(HEAD.map(str::to_owned).to_vec()).chain(self.cells()).collect();
-        let width = |column: usize| rows.iter().filter(|row| row.len() > 2).map(|row| row[column].chars().count()).max();
+        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
         let widths: Vec<usize> = (0..HEAD.len()).map(|column| width(column).unwrap_or_default()).collect();
         let mut text = self.title();
         text.push_str("\n\n");
         for row in &rows {
             let mut line = String::new();
-            for (cell, width) in row.iter().zip(&widths) {
+            let Some((word, cells)) = row.split_last() else { continue };
+            for (cell, width) in cells.iter().zip(&widths) {
                 let _ = write!(line, "{cell:>width$}  ");
             }
-            let _ = writeln!(text, "{}", line.trim_end());
+            let _ = writeln!(text, "{}", (line + word).trim_end());
         }
         let _ = write!(text, "\n{}", self.reasons());
         if let Some(config) = &self.config {
@@ -126,7 +130,7 @@ impl Report {
 
     /// For a pull request.
     pub fn markdown(&self) -> String {
-        let mut text = format!("{}\n\n| {} |\n|{}\n", self.title(), HEAD.join(" | "), "---:|".repeat(HEAD.len()));
+        let mut text = format!("{}\n\n| {} |\n|{}\n", self.title(), HEAD.join(" | "), "---:|".repeat(HEAD.len() - 1) + "---|");
         for row in self.cells() {
             let _ = writeln!(text, "| {} |", row.join(" | "));
         }
@@ -151,16 +155,26 @@ impl Report {
         format!("{model}@{version} on {engine}, {cores} cores: {callers} callers of {rows}, {seconds} s a setting")
     }
 
-    /// Why settings failed, and why the best one is it.
+    /// Why settings failed or were not tried, and why the best one is it.
     fn reasons(&self) -> String {
+        let Self { configured, cores, .. } = self;
         let failed = self.settings.iter().filter_map(|row| Some(format!("{} failed: {}\n", row.setting, row.error.as_ref()?)));
-        failed.chain([self.reason.clone()]).collect()
+        let beyond = format!("the configured {configured} was not tried: it would keep more than {cores} cores busy\n");
+        let beyond = Some(beyond).filter(|_| configured.cores() > *cores);
+        failed.chain(beyond).chain([self.reason.clone()]).collect()
     }
 
     /// The cells of each line of the table.
     fn cells(&self) -> impl Iterator<Item = Vec<String>> + '_ {
-        let chosen = self.best.as_ref().map(|row| (row.setting, "best"));
-        let chosen = chosen.or_else(|| self.nearest.as_ref().map(|row| (row.setting, "nearest")));
+        let is = |row: &Option<Row>, setting| row.as_ref().is_some_and(|row| row.setting == setting);
+        let word = move |setting| {
+            let words = [
+                (is(&self.best, setting), "best"),
+                (is(&self.nearest, setting), "nearest"),
+                (self.configured == setting, "configured"),
+            ];
+            words.into_iter().filter_map(|(holds, word)| holds.then_some(word)).collect::<Vec<_>>().join(", ")
+        };
         self.settings.iter().map(move |row| {
             let Setting { max_rows, instances, threads } = row.setting;
             let mut cells = [max_rows, instances, threads].map(|count| count.to_string()).to_vec();
@@ -172,7 +186,7 @@ impl Report {
                     time(Duration::from_secs_f64(figures.p50_microseconds / 1e6)),
                     time(Duration::from_secs_f64(figures.p99_microseconds / 1e6)),
                     format!("{:.1}", figures.rows_per_run),
-                    chosen.filter(|(setting, _)| *setting == row.setting).map(|(_, word)| word.to_owned()).unwrap_or_default(),
+                    word(row.setting),
                 ]),
             }
             cells
