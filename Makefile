@@ -14,7 +14,7 @@ PROMISES := $(patsubst tests/%.rs,--test=%,$(wildcard tests/*.rs))
 need = @command -v $(1) >/dev/null || { echo "$(1) is missing: $(2)" >&2; exit 2; }
 
 .DEFAULT_GOAL := help
-.PHONY: help serve release test test-rust test-clients fmt lint docs generate models bench soak deny ci clean
+.PHONY: help serve release test test-rust test-clients fmt lint docs generate models bench workloads soak deny ci clean
 .PHONY: onnxruntime need-rust need-python need-chromium need-wrk
 
 help: ## list these targets
@@ -58,8 +58,11 @@ bench: need-rust onnxruntime need-wrk ## codecs and policy without sockets, then
 	cargo build --release --locked -p sluicegate-server -p sluicegate-loadtests
 	target/release/http
 
-soak: need-rust onnxruntime ## 1,000 swaps under load
+workloads: need-rust onnxruntime need-wrk ## batching, overload, a thousand models, and a neighbour that is swapped, as ratios
 	cargo build --release --locked -p sluicegate-server -p sluicegate-loadtests
+	target/release/workloads
+
+soak: workloads ## 1,000 swaps under load, after the workloads
 	target/release/swaps
 
 deny: need-rust ## licences, sources and known weaknesses of the dependencies

@@ -1,5 +1,8 @@
 //! What the measurements share: medians with their spread, wrk, and the page that a run leaves behind.
 
+pub mod open;
+pub mod threads;
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -93,6 +96,16 @@ pub fn wrk(url: &str, body: &str, connections: usize, seconds: u64, scratch: &Pa
         p99: after("99%").map_or(0.0, micros),
         errors: bad + u64::from(text.contains("Socket errors")),
     }
+}
+
+/// Does both, the first one first in every other round: what drifts while a run lasts, is then on nobody's side.
+pub fn both<T>(round: usize, first: impl FnOnce() -> T, second: impl FnOnce() -> T) -> (T, T) {
+    if round.is_multiple_of(2) {
+        let one = first();
+        return (one, second());
+    }
+    let other = second();
+    (first(), other)
 }
 
 /// wrk's `88.00us`, `1.20ms`, `2.00s` in microseconds.

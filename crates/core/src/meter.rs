@@ -112,6 +112,12 @@ impl Histogram {
         shard.sum.fetch_add(value, Relaxed);
     }
 
+    /// How many were counted, and their sum: rows, or nanoseconds.
+    pub fn totals(&self) -> (u64, u64) {
+        let count = self.shards.iter().flat_map(|shard| &shard.buckets).map(|bucket| bucket.load(Relaxed)).sum();
+        (count, self.shards.iter().map(|shard| shard.sum.load(Relaxed)).sum())
+    }
+
     fn render(&self, out: &mut String, name: &str, labels: &str) {
         let mut count = 0;
         for bucket in 0..=self.bounds.len() {

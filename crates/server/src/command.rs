@@ -2,6 +2,7 @@
 
 mod check;
 mod serve;
+mod tune;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -40,6 +41,9 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Output::Text)]
         output: Output,
     },
+    /// Try max_rows, instances and threads on this machine; print the table and the best setting. Exits with 1 where none
+    /// keeps the p99 asked for.
+    Tune(tune::Tune),
 }
 
 /// Where the configuration is, and what is laid over it.
@@ -94,6 +98,7 @@ pub fn run() -> ExitCode {
     let code = match Cli::parse().command {
         Command::Serve(source) => serve::run(&source),
         Command::Check { source, output } => check::run(&source, output),
+        Command::Tune(asked) => tune::run(&asked),
     };
     ExitCode::from(code)
 }
