@@ -12,6 +12,7 @@
 pub mod answer;
 pub mod binary;
 pub mod body;
+pub mod caching;
 pub mod docs;
 pub mod elements;
 pub mod exchange;

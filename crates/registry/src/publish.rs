@@ -9,6 +9,7 @@ use sluicegate_batch::Batcher;
 use sluicegate_core::meter::{Meters, VersionMeter};
 use sluicegate_core::{Code, Digest, Error, ModelName, Result, Signature, VersionRef};
 
+use crate::cache::Cache;
 use crate::drain::Reaper;
 use crate::manifest::Lineage;
 use crate::source::Fingerprint;
@@ -47,6 +48,8 @@ pub struct Live {
     pub since: SystemTime,
     /// Its metric handles.
     pub meter: Arc<VersionMeter>,
+    /// The answers that it has given, where the model has a cache.
+    pub cache: Option<Cache>,
     /// Taken out by the drop alone.
     batcher: Option<Batcher>,
     reaper: Reaper,
@@ -80,6 +83,7 @@ impl Live {
             one_row,
             full_batch,
             since: SystemTime::now(),
+            cache: run.cache.map(|size| Cache::new(size.get(), meter.clone())),
             meter,
             batcher: Some(batcher),
             reaper: reaper.clone(),
@@ -94,11 +98,11 @@ impl Live {
     }
 }
 
-/// The last request has ended: the engine is freed, off the serving threads.
+/// The last request has ended: engine and cache are freed, off the serving threads.
 impl Drop for Live {
     fn drop(&mut self) {
         if let Some(batcher) = self.batcher.take() {
-            self.reaper.free(self.model.clone(), self.version, self.digest.clone(), batcher);
+            self.reaper.free(self.model.clone(), self.version, self.digest.clone(), batcher, self.cache.take());
         }
     }
 }

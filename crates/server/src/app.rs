@@ -100,7 +100,10 @@ pub fn declared(config: &Config) -> Declared {
             config::Also::All => Also::All,
             config::Also::These(refs) => Also::Numbers(refs.iter().filter_map(number).collect()),
         },
-        run: run(config, &model.batching.over(&config.batching), model.engine, model.device, model.allow_signature_change),
+        run: Run {
+            cache: model.cache.as_ref().and_then(|cache| std::num::NonZeroU64::new(cache.size.bytes())),
+            ..run(config, &model.batching.over(&config.batching), model.engine, model.device, model.allow_signature_change)
+        },
     };
     Declared::Models(models.iter().map(spec).collect())
 }
@@ -137,6 +140,7 @@ fn run(
             config::Execution::Threads => Execution::Threads,
         },
         timeout: batching.queue_timeout.get(),
+        cache: None,
         allow_signature_change,
     }
 }

@@ -13,7 +13,7 @@ use sluicegate_registry::Live;
 use super::answer::{self, Dialect, Head};
 use super::exchange::Exchange;
 use super::json::{self, Binary, Encoded};
-use super::{Api, binary};
+use super::{Api, binary, caching};
 
 /// The parts of the path, by their names in the route.
 pub struct Parts(pub HashMap<String, String>);
@@ -53,10 +53,12 @@ pub fn target(parts: &HashMap<String, String>) -> Result<ModelRef<'_>> {
 
 async fn run(api: &Api, exchange: &Exchange) -> Result<HttpResponse> {
     let Exchange { head, headers, content, routed, .. } = exchange;
-    let (request, binary) = decode(routed.live(), headers, content.clone())?;
+    let (mut request, binary) = decode(routed.live(), headers, content.clone())?;
+    request.reuse = caching::asked(headers);
     let meter = &routed.live().meter;
     meter.decode.record(routed.began().elapsed());
     let response = api.gateway.infer(routed, request).await?;
+    let cached = response.cached;
     let encoding = Instant::now();
     let id = response.id.as_deref().unwrap_or_else(|| head.id());
     let Encoded { body, json } = json::write(&response, id, &binary)?;
@@ -65,6 +67,7 @@ async fn run(api: &Api, exchange: &Exchange) -> Result<HttpResponse> {
     if let Some(json) = json {
         response.headers_mut().insert(binary::HEADER_LENGTH, HeaderValue::from(json));
     }
+    caching::tell(&mut response, cached);
     meter.encode.record(encoding.elapsed());
     Ok(response)
 }

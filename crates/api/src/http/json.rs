@@ -249,6 +249,7 @@ pub fn read(head: &Bytes, mut raw: Option<Raw>) -> Result<(Request, Binary)> {
         outputs,
         priority: body.parameters.priority.unwrap_or(0),
         timeout: body.parameters.timeout.filter(|&timeout| timeout > 0).map(Duration::from_micros),
+        ..Request::default()
     };
     Ok((request, binary))
 }

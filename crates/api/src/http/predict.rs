@@ -16,10 +16,10 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use sluicegate_core::{Error, ModelRef, Problem, Request, Result, Signature};
 
-use super::Api;
 use super::answer::{self, Dialect};
 use super::exchange::Exchange;
 use super::infer::Parts;
+use super::{Api, caching};
 use decode::Records;
 
 /// Answers one record with one object, a list of records with a list.
@@ -40,12 +40,13 @@ async fn run(api: &Api, exchange: &Exchange) -> Result<HttpResponse> {
     is_json(headers)?;
     let Records { inputs, form } = read(&live.signature, content)?;
     live.meter.decode.record(routed.began().elapsed());
-    let response = api.gateway.infer(routed, Request { inputs, ..Request::default() }).await?;
+    let response = api.gateway.infer(routed, Request { inputs, reuse: caching::asked(headers), ..Request::default() }).await?;
     let encoding = Instant::now();
     let body = encode::write(&live.signature, &response, form);
-    let response = answer::respond(head, StatusCode::OK, HeaderValue::from_static("application/json"), body);
+    let mut answer = answer::respond(head, StatusCode::OK, HeaderValue::from_static("application/json"), body);
+    caching::tell(&mut answer, response.cached);
     live.meter.encode.record(encoding.elapsed());
-    Ok(response)
+    Ok(answer)
 }
 
 /// Reads records.

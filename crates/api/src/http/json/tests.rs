@@ -77,6 +77,7 @@ proptest! {
             version: 1,
             digest: sluicegate_core::Digest::sha256(&[0; 32]),
             id: None,
+            cached: None,
             outputs: tensors.iter().enumerate().map(|(place, (name, tensor))| Output { name: (*name).into(), place, tensor: tensor.clone() }).collect(),
         };
         let binary = if raw { Binary::all() } else { Binary::default() };
