@@ -8,7 +8,7 @@
 
 pub mod policy;
 pub mod queue;
-mod stack;
+pub mod stack;
 pub mod ticket;
 mod worker;
 

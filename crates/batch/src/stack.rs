@@ -5,10 +5,13 @@ use sluicegate_core::{Code, Data, Error, Result, Tensor};
 
 /// Buffers of one instance, one an input, used again by each batch once the engine has let go of them.
 #[derive(Default)]
-pub(crate) struct Scratch(Vec<BytesMut>);
+pub struct Scratch(Vec<BytesMut>);
 
 /// Joins tensors along the first axis. All have the same type and the same inner shape. One tensor is passed through.
-pub(crate) fn join(parts: &[&[Tensor]], scratch: &mut Scratch) -> Result<Vec<Tensor>> {
+///
+/// # Errors
+/// Where they do not.
+pub fn join(parts: &[&[Tensor]], scratch: &mut Scratch) -> Result<Vec<Tensor>> {
     let Some(first) = parts.first() else { return Ok(Vec::new()) };
     if parts.len() == 1 {
         return Ok(first.to_vec());
@@ -49,7 +52,10 @@ pub(crate) fn check(outputs: &[Tensor], rows: usize) -> Result<()> {
 }
 
 /// Cuts outputs into consecutive slices of so many rows each; the slices share the outputs' memory.
-pub(crate) fn cut(outputs: &[Tensor], rows: &[usize]) -> Result<Vec<Vec<Tensor>>> {
+///
+/// # Errors
+/// [`Code::RunFailed`] where an output has another number of rows than went in.
+pub fn cut(outputs: &[Tensor], rows: &[usize]) -> Result<Vec<Vec<Tensor>>> {
     check(outputs, rows.iter().sum())?;
     let mut start = 0;
     let slice = |&rows: &usize| {
