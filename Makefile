@@ -14,8 +14,8 @@ PROMISES := $(patsubst tests/%.rs,--test=%,$(wildcard tests/*.rs))
 need = @command -v $(1) >/dev/null || { echo "$(1) is missing: $(2)" >&2; exit 2; }
 
 .DEFAULT_GOAL := help
-.PHONY: help serve release test test-rust test-clients fmt lint docs generate models bench workloads soak deny ci clean
-.PHONY: onnxruntime need-rust need-python need-chromium need-wrk
+.PHONY: help serve release test test-rust test-clients fmt lint docs generate models bench instructions workloads soak deny ci clean
+.PHONY: onnxruntime need-rust need-python need-chromium need-wrk need-valgrind
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -57,6 +57,9 @@ bench: need-rust onnxruntime need-wrk ## codecs and policy without sockets, then
 	cargo bench --locked -p sluicegate-benches
 	cargo build --release --locked -p sluicegate-server -p sluicegate-loadtests
 	target/release/http
+
+instructions: need-rust need-valgrind ## instructions of the parts, beside the recorded ones; WRITE=1 records them
+	cargo bench --locked -p sluicegate-benches --bench instructions -- $(if $(WRITE),--write)
 
 workloads: need-rust onnxruntime need-wrk ## batching, overload, a thousand models, and a neighbour that is swapped, as ratios
 	cargo build --release --locked -p sluicegate-server -p sluicegate-loadtests
@@ -108,3 +111,6 @@ need-chromium:
 
 need-wrk:
 	@tools/install_packages wrk:wrk
+
+need-valgrind:
+	@tools/install_packages valgrind:valgrind

@@ -65,7 +65,7 @@ fn the_default_grid_keeps_to_the_machine_and_begins_with_what_is_configured() {
     let settings = report["settings"].as_array().expect("the table");
     let of = |one: &Value, name: &str| one[name].as_u64().unwrap_or_default();
     let all: Vec<_> = settings.iter().map(|one| (of(one, "max_rows"), of(one, "instances"), of(one, "threads"))).collect();
-    assert_eq!(all[0], (4, 1, 1));
+    assert_eq!(all[0], (4, cores, 1), "as many instances as the machine has cores for");
     assert_eq!(of(&report["configured"], "max_rows"), 4, "{report}");
     assert!(all.iter().all(|(_, instances, threads)| instances * threads <= cores), "{all:?}");
     assert_eq!(all.iter().filter(|(_, instances, threads)| instances * threads == 1).count(), 3, "{all:?}");

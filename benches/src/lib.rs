@@ -69,6 +69,7 @@ pub fn response() -> Response {
         version: 1,
         digest: Digest::sha256(&[0; 32]),
         id: None,
+        cached: None,
         outputs: vec![
             Output { name: "label".into(), place: 0, tensor: label },
             Output { name: "probabilities".into(), place: 1, tensor: probabilities },

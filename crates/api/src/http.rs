@@ -2,7 +2,7 @@
 //!
 //! | path | file |
 //! |---|---|
-//! | `/v2/models/{m}[/versions/{v}]/infer` | [`infer`], with [`json`] and [`binary`] |
+//! | `/v2/models/{m}[/versions/{v}]/infer` | [`infer`] |
 //! | `/models/{m}[@{v}]/predict` | [`predict`] |
 //! | `/models/{m}[@{v}]/batching` | [`batching`] |
 //! | `/v2`, `/v2/models…`, `/models…` | [`models`] |
@@ -12,14 +12,12 @@
 
 pub mod answer;
 pub mod batching;
-pub mod binary;
 pub mod body;
+pub mod caching;
 pub mod docs;
-pub mod elements;
 pub mod exchange;
 pub mod health;
 pub mod infer;
-pub mod json;
 pub mod models;
 pub mod openapi;
 pub mod ops;

@@ -49,4 +49,3 @@ impl Journal {
         self.0.lock().iter().rev().cloned().collect()
     }
 }
-

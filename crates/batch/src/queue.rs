@@ -115,6 +115,7 @@ pub(crate) struct Shared {
     pub(crate) came: Notify,
     /// Tickets that wait, where runs take place on the callers' threads.
     pub(crate) inside: AtomicUsize,
+    pub(crate) instances: usize,
     pub(crate) setup: Setup,
     pub(crate) meter: Arc<VersionMeter>,
     pub(crate) journal: Journal,
@@ -123,6 +124,7 @@ pub(crate) struct Shared {
 impl Batcher {
     /// Opens the queue over warm instances. Threads of the model's own start when they are first needed.
     pub fn new(engines: Vec<Box<dyn Engine>>, setup: Setup, meter: Arc<VersionMeter>) -> Self {
+        let instances = engines.len();
         let idle = engines.into_iter().map(|engine| Instance { engine, scratch: Scratch::default() }).collect();
         let state = State { waiting: Waiting::default(), idle, threads: Vec::new(), parked: 0, closed: false };
         Self(Arc::new(Shared {
@@ -130,6 +132,7 @@ impl Batcher {
             more: Condvar::new(),
             came: Notify::new(),
             inside: AtomicUsize::new(0),
+            instances,
             setup,
             meter,
             journal: Journal::default(),
@@ -139,6 +142,11 @@ impl Batcher {
     /// How it takes what comes.
     pub fn setup(&self) -> &Setup {
         &self.0.setup
+    }
+
+    /// How many runs may take place at the same time.
+    pub fn instances(&self) -> usize {
+        self.0.instances
     }
 
     /// The last batches, the newest first.

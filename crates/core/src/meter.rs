@@ -6,7 +6,7 @@
 use std::cell::Cell;
 use std::fmt::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -47,6 +47,19 @@ pub struct VersionMeter {
     pub batch_rows: Histogram,
     queue_rows: AtomicUsize,
     abandoned: AtomicU64,
+    /// What is counted of its cache, if it has one.
+    pub cache: CacheMeter,
+}
+
+/// What is counted of a version's cache.
+#[derive(Default)]
+pub struct CacheMeter {
+    /// The bound of what is kept; 0 where there is no cache.
+    size: AtomicU64,
+    bytes: AtomicI64,
+    hits: Sharded,
+    misses: Sharded,
+    evictions: AtomicU64,
 }
 
 /// A counter in shards.
@@ -150,6 +163,7 @@ impl VersionMeter {
             batch_rows: Histogram::rows(),
             queue_rows: AtomicUsize::new(0),
             abandoned: AtomicU64::new(0),
+            cache: CacheMeter::default(),
         }
     }
 
@@ -190,6 +204,48 @@ impl VersionMeter {
     }
 }
 
+impl CacheMeter {
+    /// There is a cache with so many bytes of room.
+    pub fn open(&self, size: u64) {
+        self.size.store(size, Relaxed);
+    }
+
+    /// The cache is freed.
+    pub fn close(&self) {
+        self.bytes.store(0, Relaxed);
+    }
+
+    /// Counts a request that the cache had the answer to.
+    pub fn hit(&self) {
+        self.hits.add(1);
+    }
+
+    /// Counts a request that it had no answer to.
+    pub fn miss(&self) {
+        self.misses.add(1);
+    }
+
+    /// Counts an answer that made room for others.
+    pub fn evicted(&self) {
+        self.evictions.fetch_add(1, Relaxed);
+    }
+
+    /// So many bytes came in.
+    pub fn took(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes.cast_signed(), Relaxed);
+    }
+
+    /// So many bytes went out.
+    pub fn gave(&self, bytes: u64) {
+        self.bytes.fetch_sub(bytes.cast_signed(), Relaxed);
+    }
+
+    /// Bytes that are kept. An answer may be counted out by one thread just before another counts it in.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Relaxed).max(0).cast_unsigned()
+    }
+}
+
 /// The meters of a process.
 #[derive(Default)]
 pub struct Meters(Mutex<Vec<Arc<VersionMeter>>>);
@@ -210,12 +266,15 @@ impl Meters {
     /// Appends every series, each metric's together, as the exposition format wants them.
     pub fn render(&self, out: &mut String) {
         let meters = self.0.lock().clone();
-        let mut family = |name: &str, each: &dyn Fn(&mut String, &VersionMeter, &str)| {
+        let mut family = |name: &str, meters: &[Arc<VersionMeter>], each: &dyn Fn(&mut String, &VersionMeter, &str)| {
+            if meters.is_empty() {
+                return;
+            }
             let Some(about) = metric::ALL.iter().find(|metric| metric.name == name) else { return };
             let _ = writeln!(out, "# HELP {name} {}\n# TYPE {name} {}", about.help, about.kind.name());
             meters.iter().for_each(|meter| each(out, meter, &meter.labels()));
         };
-        family(metric::REQUESTS, &|out, meter, labels| {
+        family(metric::REQUESTS, &meters, &|out, meter, labels| {
             let codes = Code::ALL.iter().map(|code| code.name()).chain(["ok"]);
             for (code, count) in codes.zip(&meter.requests) {
                 let count = count.get();
@@ -224,25 +283,38 @@ impl Meters {
                 }
             }
         });
-        family(metric::REQUEST_SECONDS, &|out, meter, labels| meter.seconds.render(out, metric::REQUEST_SECONDS, labels));
-        family(metric::STAGE_SECONDS, &|out, meter, labels| {
+        family(metric::REQUEST_SECONDS, &meters, &|out, meter, labels| {
+            meter.seconds.render(out, metric::REQUEST_SECONDS, labels);
+        });
+        family(metric::STAGE_SECONDS, &meters, &|out, meter, labels| {
             for (stage, histogram) in meter.stages() {
                 histogram.render(out, metric::STAGE_SECONDS, &format!("{labels},stage=\"{stage}\""));
             }
         });
-        family(metric::BATCH_ROWS, &|out, meter, labels| meter.batch_rows.render(out, metric::BATCH_ROWS, labels));
-        family(metric::QUEUE_ROWS, &|out, meter, labels| {
+        family(metric::BATCH_ROWS, &meters, &|out, meter, labels| meter.batch_rows.render(out, metric::BATCH_ROWS, labels));
+        family(metric::QUEUE_ROWS, &meters, &|out, meter, labels| {
             let _ = writeln!(out, "{}{{{labels}}} {}", metric::QUEUE_ROWS, meter.queue_rows.load(Relaxed));
         });
-        family(metric::ABANDONED, &|out, meter, labels| {
+        family(metric::ABANDONED, &meters, &|out, meter, labels| {
             let _ = writeln!(out, "{}{{{labels}}} {}", metric::ABANDONED, meter.abandoned.load(Relaxed));
         });
-        family(metric::LIVE, &|out, meter, labels| {
+        let caches: Vec<_> = meters.iter().filter(|meter| meter.cache.size.load(Relaxed) > 0).cloned().collect();
+        let mut of_caches = |name: &str, value: &dyn Fn(&CacheMeter) -> u64| {
+            family(name, &caches, &|out, meter, labels| {
+                let _ = writeln!(out, "{name}{{{labels}}} {}", value(&meter.cache));
+            });
+        };
+        of_caches(metric::CACHE_HITS, &|cache| cache.hits.get());
+        of_caches(metric::CACHE_MISSES, &|cache| cache.misses.get());
+        of_caches(metric::CACHE_EVICTIONS, &|cache| cache.evictions.load(Relaxed));
+        of_caches(metric::CACHE_BYTES, &CacheMeter::bytes);
+        of_caches(metric::CACHE_SIZE, &|cache| cache.size.load(Relaxed));
+        family(metric::LIVE, &meters, &|out, meter, labels| {
             let live = u8::from(meter.live.load(Relaxed));
             let (digest, engine) = (&meter.digest, meter.engine);
             let _ = writeln!(out, "{}{{{labels},digest=\"{digest}\",engine=\"{engine}\"}} {live}", metric::LIVE);
         });
-        family(metric::ENGINE_FALLBACK, &|out, meter, labels| {
+        family(metric::ENGINE_FALLBACK, &meters, &|out, meter, labels| {
             let fallback = u8::from(meter.fallback && meter.live.load(Relaxed));
             let _ = writeln!(out, "{}{{{labels}}} {fallback}", metric::ENGINE_FALLBACK);
         });

@@ -63,6 +63,16 @@ metrics_table! {
         "Rows that wait for an instance.",
     ABANDONED "sluicegate_abandoned_total" Counter ["model", "version"]
         "Requests dropped before their run because the caller had left.",
+    CACHE_HITS "sluicegate_cache_hits_total" Counter ["model", "version"]
+        "Requests that a version's cache had the answer to. Only versions with a cache have this and the next four.",
+    CACHE_MISSES "sluicegate_cache_misses_total" Counter ["model", "version"]
+        "Requests that a version's cache was asked for and had no answer to.",
+    CACHE_EVICTIONS "sluicegate_cache_evictions_total" Counter ["model", "version"]
+        "Answers that were dropped from a version's cache to make room.",
+    CACHE_BYTES "sluicegate_cache_bytes" Gauge ["model", "version"]
+        "Bytes that a version's cache holds.",
+    CACHE_SIZE "sluicegate_cache_size_bytes" Gauge ["model", "version"]
+        "The bound of what a version's cache holds, as `cache.size` sets it.",
     LOADS "sluicegate_loads_total" Counter ["model", "outcome"]
         "Versions that were loaded (live) or could not be (failed).",
     LOAD_SECONDS "sluicegate_load_seconds" Histogram ["model"]

@@ -5,6 +5,18 @@ use std::time::Duration;
 
 use crate::Tensor;
 
+/// Whether an answer that was given before will do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reuse {
+    /// It will.
+    #[default]
+    Allowed,
+    /// It must be found anew, and may be kept.
+    Anew,
+    /// It must be found anew, and not be kept.
+    Never,
+}
+
 /// A decoded request. Tensors are in the caller's order, which need not be the model's.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
@@ -18,4 +30,6 @@ pub struct Request {
     pub priority: u64,
     /// How long the caller is willing to wait.
     pub timeout: Option<Duration>,
+    /// Whether an answer that was given before will do.
+    pub reuse: Reuse,
 }

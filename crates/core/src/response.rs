@@ -17,6 +17,27 @@ pub struct Response {
     pub id: Option<String>,
     /// The outputs that were asked for, in the order asked; each with its place in the signature.
     pub outputs: Vec<Output>,
+    /// Whether it was in the model's cache; `None` where that was not looked at.
+    pub cached: Option<Cached>,
+}
+
+/// What the cache had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cached {
+    /// The answer.
+    Hit,
+    /// Not the answer, which was run for.
+    Miss,
+}
+
+impl Cached {
+    /// As it is told to the caller.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+        }
+    }
 }
 
 impl Response {

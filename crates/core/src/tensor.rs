@@ -150,6 +150,19 @@ impl Tensor {
         Self { dtype: self.dtype, shape, data }
     }
 
+    /// A copy in memory of its own, which keeps no larger one alive.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        let data = match &self.data {
+            Data::Fixed(bytes) => Data::Fixed(Bytes::copy_from_slice(bytes)),
+            Data::Text(elements) => {
+                let mut all = Bytes::from(elements.concat());
+                Data::Text(elements.iter().map(|element| all.split_to(element.len())).collect())
+            }
+        };
+        Self { dtype: self.dtype, shape: self.shape.clone(), data }
+    }
+
     /// Bytes of payload that it holds.
     pub fn payload(&self) -> usize {
         match &self.data {

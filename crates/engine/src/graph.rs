@@ -34,6 +34,8 @@ pub(crate) struct Graph {
 pub(crate) struct Declared {
     pub(crate) name: String,
     pub(crate) what: What,
+    /// Whether callers choose the size of a dimension other than the first.
+    free_inner: bool,
 }
 
 /// The type of an input or output.
@@ -74,6 +76,11 @@ impl Graph {
     /// The inputs that callers send.
     pub(crate) fn required_inputs(&self) -> impl Iterator<Item = &Declared> {
         self.inputs.iter().filter(|input| !self.constants.contains(&input.name))
+    }
+
+    /// Whether callers choose the size of a dimension other than the first of any input.
+    pub(crate) fn has_free_inner_dimensions(&self) -> bool {
+        self.required_inputs().any(|input| input.free_inner)
     }
 
     /// The labels of an output that was a ZipMap's.
@@ -331,7 +338,7 @@ fn text_of(message: &[u8], number: u64) -> Result<&str, Broken> {
 
 fn declared(info: &[u8]) -> Result<Declared, Broken> {
     let name = text_of(info, 1)?.to_owned();
-    let mut what = What::Other("of no declared type");
+    let (mut what, mut free_inner) = (What::Other("of no declared type"), false);
     let of_type = find(info, 2)?.map(|field| field.bytes()).transpose()?.unwrap_or_default();
     for field in fields(of_type) {
         let field = field?;
@@ -339,7 +346,9 @@ fn declared(info: &[u8]) -> Result<Declared, Broken> {
             1 => {
                 let tensor = field.bytes()?;
                 let element = find(tensor, 1)?.map_or(Ok(0), |field| field.number_value())?;
-                What::Tensor { element, shaped: find(tensor, 2)?.is_some() }
+                let shape = find(tensor, 2)?.map(|field| field.bytes()).transpose()?;
+                free_inner = shape.map_or(Ok(false), has_free_inner)?;
+                What::Tensor { element, shaped: shape.is_some() }
             }
             4 => What::Other("a sequence"),
             5 => What::Other("a map"),
@@ -349,7 +358,17 @@ fn declared(info: &[u8]) -> Result<Declared, Broken> {
             _ => what,
         };
     }
-    Ok(Declared { name, what })
+    Ok(Declared { name, what, free_inner })
+}
+
+/// Whether a dimension other than the first has no number.
+fn has_free_inner(shape: &[u8]) -> Result<bool, Broken> {
+    for dim in fields(shape).skip(1) {
+        if find(dim?.bytes()?, 1)?.is_none() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The name of a free dimension; exporters make up `unk__7` and `?` where they have none.

@@ -2,6 +2,7 @@
 
 mod library;
 mod session;
+mod spawner;
 mod value;
 
 use std::sync::Arc;
@@ -47,13 +48,19 @@ pub(crate) fn open(library: &Library, model: &ModelFile<'_>, graph: &Graph, opti
 type Loaded = (Arc<Session>, Vec<TensorSpec>, Vec<TensorSpec>);
 
 fn load(library: &Library, model: &ModelFile<'_>, bytes: &[u8], graph: &Graph, options: &Options) -> Result<Loaded> {
-    let session = commit(library, model, bytes, options)?;
+    let session = commit(library, model, bytes, graph, options)?;
     let inputs = session.inputs().iter().map(spec).collect::<Result<Vec<_>>>()?;
     let outputs = session.outputs().iter().map(|outlet| output_spec(outlet, graph)).collect::<Result<Vec<_>>>()?;
     Ok((Arc::new(Session::new(session, &outputs)?), inputs, outputs))
 }
 
-fn commit(library: &Library, model: &ModelFile<'_>, bytes: &[u8], options: &Options) -> Result<ort::session::Session> {
+fn commit(
+    library: &Library,
+    model: &ModelFile<'_>,
+    bytes: &[u8],
+    graph: &Graph,
+    options: &Options,
+) -> Result<ort::session::Session> {
     let refuse = |error: ort::Error| Error::new(Code::LoadFailed, of_load(error.message(), &library.version));
     let build = || -> ort::Result<_> {
         let builder = ort::session::Session::builder(&library.environment)?
@@ -62,7 +69,13 @@ fn commit(library: &Library, model: &ModelFile<'_>, bytes: &[u8], options: &Opti
             .with_inter_threads(1)?
             .with_parallel_execution(false)?
             .with_intra_op_spinning(false)?
-            .with_inter_op_spinning(false)?;
+            .with_inter_op_spinning(false)?
+            // A pattern is kept for each combination of sizes that ever came, which callers choose where inner dimensions are free.
+            .with_memory_pattern(!graph.has_free_inner_dimensions())?;
+        let builder = match &library.spawner {
+            Some(spawner) if options.threads.get() > 1 => builder.with_thread_manager(spawner.clone())?,
+            _ => builder,
+        };
         match model.path.parent().and_then(|folder| folder.to_str()) {
             Some(folder) => Ok(builder.with_config_entry("session.model_external_initializers_file_folder_path", folder)?),
             None => Ok(builder),

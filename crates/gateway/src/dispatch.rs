@@ -4,10 +4,11 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use sluicegate_batch::Job;
-use sluicegate_core::response::Output;
+use sluicegate_core::response::{Cached, Output};
 use sluicegate_core::shape::Dim;
 use sluicegate_core::signature::TensorSpec;
 use sluicegate_core::{Response, Result, Shape, Tensor};
+use sluicegate_registry::Live;
 
 use crate::route::Routed;
 use crate::validate::Checked;
@@ -18,7 +19,7 @@ use crate::validate::Checked;
 /// Overload where the queue has no room or the time runs out, the model's fault where the run fails.
 pub async fn run(routed: &Routed, checked: Checked) -> Result<Response> {
     let live = routed.live();
-    let Checked { id, inputs, wanted, rows, priority, timeout } = checked;
+    let Checked { id, inputs, wanted, rows, priority, timeout, .. } = checked;
     let nothing = || wanted.iter().map(|&place| empty(&live.signature.outputs()[place])).collect::<Option<Vec<_>>>();
     let outputs = match (rows, nothing) {
         // Not every operator takes zero rows, and the answer is known.
@@ -35,13 +36,12 @@ pub async fn run(routed: &Routed, checked: Checked) -> Result<Response> {
     };
     let output =
         |(&place, tensor): (&usize, Tensor)| Output { name: live.signature.outputs()[place].name.clone(), place, tensor };
-    Ok(Response {
-        model: live.model.clone(),
-        version: live.version,
-        digest: live.digest.clone(),
-        id,
-        outputs: wanted.iter().zip(outputs).map(output).collect(),
-    })
+    Ok(respond(live, id, wanted.iter().zip(outputs).map(output).collect(), None))
+}
+
+/// Puts an answer together.
+pub(crate) fn respond(live: &Live, id: Option<String>, outputs: Vec<Output>, cached: Option<Cached>) -> Response {
+    Response { model: live.model.clone(), version: live.version, digest: live.digest.clone(), id, outputs, cached }
 }
 
 /// An output of no rows, where the signature says the sizes of a row.

@@ -4,12 +4,14 @@
 //! limit     is there room                         Permit   (dropped = freed)
 //! route     which version; one pointer load       Routed
 //! validate  fits the signature                    Checked
+//! cache     the same was asked before              Response
 //! dispatch  queue, run, outputs                   Response
 //! meter     what became of it                     counted once, whatever happened
 //! ```
 //!
 //! Transports decode and encode; all else that a request goes through is here, in [`Gateway::infer`].
 
+pub mod cache;
 pub mod dispatch;
 pub mod limit;
 pub mod meter;
@@ -62,13 +64,13 @@ impl Gateway {
         Routed::new(&self.published, permit, target).inspect_err(meter::unrouted)
     }
 
-    /// Checks, queues and runs a request.
+    /// Checks a request, and answers it from the cache or by a run.
     ///
     /// # Errors
     /// The caller's fault where the request does not fit the signature; overload where it had no room or no time; the
     /// model's fault where the run failed.
     pub async fn infer(&self, routed: &Routed, request: Request) -> Result<Response> {
         let checked = Checked::new(routed.live(), request)?;
-        dispatch::run(routed, checked).await
+        cache::run(routed, checked).await
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use sluicegate_core::request::Reuse;
 use sluicegate_core::shape::{Dim, Dims};
 use sluicegate_core::signature::TensorSpec;
 use sluicegate_core::{Code, Error, Problem, Request, Result, Signature, Tensor};
@@ -18,6 +19,7 @@ pub struct Checked {
     pub(crate) rows: usize,
     pub(crate) priority: u64,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) reuse: Reuse,
 }
 
 /// What is wrong, and where in the request.
@@ -51,6 +53,7 @@ impl Checked {
                 rows,
                 priority: request.priority,
                 timeout: request.timeout,
+                reuse: request.reuse,
             }),
         }
     }

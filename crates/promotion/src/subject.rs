@@ -104,10 +104,12 @@ mod tests {
     fn run() -> Run {
         Run {
             options: Options::default(),
+            auto_instances: false,
             limits: Limits { max_rows: 64, max_delay: Duration::ZERO, queue_rows: 4096 },
             execution: Execution::Auto,
             timeout: Duration::from_secs(10),
             allow_signature_change: false,
+            cache: None,
         }
     }
 

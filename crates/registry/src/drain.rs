@@ -7,6 +7,7 @@ use metrics::counter;
 use sluicegate_batch::Batcher;
 use sluicegate_core::{Code, Digest, Error, ModelName, Result, metric};
 
+use crate::cache::Cache;
 use crate::status::{State, Status};
 
 /// Versions that may wait to be freed. More at once would mean that freeing one takes longer than loading it.
@@ -17,6 +18,7 @@ struct Freed {
     version: u64,
     digest: Digest,
     batcher: Batcher,
+    cache: Option<Cache>,
 }
 
 /// Where versions go to be freed.
@@ -32,8 +34,9 @@ impl Reaper {
         let (sender, freed) = sync_channel::<Freed>(BACKLOG);
         let work = move || {
             sluicegate_engine::lower_priority();
-            for Freed { model, version, digest, batcher } in freed {
+            for Freed { model, version, digest, batcher, cache } in freed {
                 batcher.free();
+                drop(cache);
                 sluicegate_engine::release_memory();
                 counter!(metric::FREED, "model" => model.to_string()).increment(1);
                 tracing::info!(%model, version, %digest, "version freed");
@@ -45,9 +48,9 @@ impl Reaper {
         Ok(Self(sender))
     }
 
-    pub(crate) fn free(&self, model: ModelName, version: u64, digest: Digest, batcher: Batcher) {
+    pub(crate) fn free(&self, model: ModelName, version: u64, digest: Digest, batcher: Batcher, cache: Option<Cache>) {
         // A full backlog frees it here and now: slower for one caller, but nothing is lost.
-        drop(self.0.try_send(Freed { model, version, digest, batcher }));
+        drop(self.0.try_send(Freed { model, version, digest, batcher, cache }));
     }
 }
 

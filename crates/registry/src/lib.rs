@@ -5,9 +5,10 @@
 //! Found     Manifest    Verified  Loaded  Warm    Live                   Gone
 //! ```
 //!
-//! `reconcile` compares what is declared with what is live and starts the steps; `status` remembers how far each version
+//! A live version may have a `cache` of its answers. `reconcile` compares what is declared with what is live and starts the steps; `status` remembers how far each version
 //! came. A failure marks that version alone: what is live stays untouched until something better has answered its warm-up.
 
+pub mod cache;
 pub mod drain;
 pub mod load;
 pub mod manifest;

@@ -6,10 +6,11 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use sluicegate_batch::{Batcher, Setup};
+use sluicegate_batch::{Batcher, Execution};
 use sluicegate_core::meter::{Meters, VersionMeter};
 use sluicegate_core::{Code, Digest, Error, ModelName, Result, Signature, VersionRef};
 
+use crate::cache::Cache;
 use crate::drain::Reaper;
 use crate::manifest::Lineage;
 use crate::source::Fingerprint;
@@ -50,6 +51,8 @@ pub struct Live {
     pub since: SystemTime,
     /// Its metric handles.
     pub meter: Arc<VersionMeter>,
+    /// The answers that it has given, where the model has a cache.
+    pub cache: Option<Cache>,
     /// Taken out by the drop alone.
     batcher: Option<Batcher>,
     reaper: Reaper,
@@ -58,20 +61,19 @@ pub struct Live {
 impl Live {
     /// Opens a warm version's queue. Nobody can reach it before it is published.
     pub fn new(warm: Warm, run: &Run, meters: &Meters, reaper: &Reaper) -> Self {
+        let setup = warm.setup(run);
         let Warm { loaded, one_row, full_batch } = warm;
         let (verified, opened, signature) = (loaded.verified, loaded.opened, loaded.signature);
         let (model, version) = (verified.found.model, verified.found.version);
         let engine = opened.engine.name();
         let meter = Arc::new(VersionMeter::new(&model, version, &verified.digest, engine, opened.fallback.is_some()));
         meters.add(meter.clone());
-        let setup = Setup {
-            name: format!("{model}@{version}"),
-            execution: run.execution.resolve(full_batch),
-            limits: run.limits,
-            batched: signature.is_batched(),
-            padding: loaded.padding,
-        };
-        let batcher = Batcher::new(opened.instances, setup, meter.clone());
+        let mut instances = opened.instances;
+        if run.auto_instances && setup.execution == Execution::Inline {
+            // One for two threads: with one for each, a request that is as far as another would never find company.
+            instances.truncate(instances.len().div_ceil(2));
+        }
+        let batcher = Batcher::new(instances, setup, meter.clone());
         Self {
             text: (version.to_string().into(), verified.digest.to_string().into()),
             digest: verified.digest,
@@ -86,6 +88,7 @@ impl Live {
             one_row,
             full_batch,
             since: SystemTime::now(),
+            cache: run.cache.map(|size| Cache::new(size.get(), meter.clone())),
             meter,
             batcher: Some(batcher),
             reaper: reaper.clone(),
@@ -100,11 +103,11 @@ impl Live {
     }
 }
 
-/// The last request has ended: the engine is freed, off the serving threads.
+/// The last request has ended: engine and cache are freed, off the serving threads.
 impl Drop for Live {
     fn drop(&mut self) {
         if let Some(batcher) = self.batcher.take() {
-            self.reaper.free(self.model.clone(), self.version, self.digest.clone(), batcher);
+            self.reaper.free(self.model.clone(), self.version, self.digest.clone(), batcher, self.cache.take());
         }
     }
 }

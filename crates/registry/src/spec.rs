@@ -1,5 +1,6 @@
 //! What is declared of a model: where its versions come from, which of them serve, and how they run.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use sluicegate_batch::{Execution, Limits};
@@ -46,12 +47,16 @@ pub struct Spec {
 pub struct Run {
     /// Engine, device, instances, threads.
     pub options: Options,
+    /// Whether it is left to us how many of the instances are used.
+    pub auto_instances: bool,
     /// Bounds of batches and queue.
     pub limits: Limits,
     /// Whose thread runs batches.
     pub execution: Execution,
     /// How long a request may wait and run where it does not say so itself.
     pub timeout: Duration,
+    /// The bytes of answers that are kept for those who ask the same; `None` without a cache.
+    pub cache: Option<NonZeroU64>,
     /// Whether a new version may break the published signature.
     pub allow_signature_change: bool,
 }

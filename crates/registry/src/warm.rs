@@ -3,12 +3,14 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
+use sluicegate_batch::Setup;
 use sluicegate_core::shape::Dims;
 use sluicegate_core::{Code, Error, Result, Signature, Tensor};
 use sluicegate_engine::Engine;
 
 use crate::load::Loaded;
 use crate::sample;
+use crate::spec::Run;
 
 /// Runs of each size; the shortest one counts, because the first ones pay for the engine's own preparations.
 const RUNS: usize = 4;
@@ -24,6 +26,18 @@ pub struct Warm {
 }
 
 impl Warm {
+    /// How its queue is to take what comes.
+    pub fn setup(&self, run: &Run) -> Setup {
+        let found = &self.loaded.verified.found;
+        Setup {
+            name: format!("{}@{}", found.model, found.version),
+            execution: run.execution.resolve(self.full_batch),
+            limits: run.limits,
+            batched: self.loaded.signature.is_batched(),
+            padding: self.loaded.padding.clone(),
+        }
+    }
+
     /// Warms every instance up with one row, with two and with a full batch.
     ///
     /// # Errors

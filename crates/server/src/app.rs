@@ -55,12 +55,12 @@ struct Reload {
     needs_restart: Vec<&'static str>,
 }
 
-/// The runtime of everything but the requests: signals, the `ops` address, new connections.
+/// A runtime of so many threads. One is enough for all that is no request: signals, the `ops` address, new connections.
 ///
 /// # Errors
 /// [`Code::Io`] where the machine gives no threads.
-pub fn runtime() -> Result<tokio::runtime::Runtime> {
-    let built = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().thread_name("control").build();
+pub fn runtime(threads: usize) -> Result<tokio::runtime::Runtime> {
+    let built = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().thread_name("control").build();
     built.map_err(|error| Error::new(Code::Io, format!("the runtime cannot be started: {error}")))
 }
 
@@ -102,7 +102,10 @@ pub fn declared(config: &Config) -> Declared {
             config::Also::All => Also::All,
             config::Also::These(refs) => Also::Numbers(refs.iter().filter_map(number).collect()),
         },
-        run: run(config, &model.batching.over(&config.batching), model.engine, model.device, model.allow_signature_change),
+        run: Run {
+            cache: model.cache.as_ref().and_then(|cache| std::num::NonZeroU64::new(cache.size.bytes())),
+            ..run(config, &model.batching.over(&config.batching), model.engine, model.device, model.allow_signature_change)
+        },
     };
     Declared::Models(models.iter().map(spec).collect())
 }
@@ -124,6 +127,7 @@ fn run(
     let (instances, threads) = fit(batching, cores());
     Run {
         options: Options { engine: engine.unwrap_or(config.engine.default), device, instances, threads },
+        auto_instances: batching.instances.0.is_none(),
         limits: Limits {
             max_rows: batching.max_rows.get(),
             max_delay: batching.max_delay.get(),
@@ -135,6 +139,7 @@ fn run(
             config::Execution::Threads => Execution::Threads,
         },
         timeout: batching.queue_timeout.get(),
+        cache: None,
         allow_signature_change,
     }
 }

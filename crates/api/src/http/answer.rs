@@ -24,6 +24,9 @@ pub const MODEL_VERSION: HeaderName = HeaderName::from_static("x-model-version")
 /// The digest of the version that really answered.
 pub const MODEL_DIGEST: HeaderName = HeaderName::from_static("x-model-digest");
 
+/// The length of a body's JSON head.
+pub const HEADER_LENGTH: HeaderName = HeaderName::from_static(sluicegate_codec::binary::HEADER_LENGTH);
+
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 

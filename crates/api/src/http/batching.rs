@@ -57,7 +57,7 @@ fn describe(live: &Live) -> Value {
             Execution::Inline => "the threads of the requests",
             Execution::Auto | Execution::Threads => "threads of the model's own",
         },
-        "instances": live.run.options.instances,
+        "instances": live.batcher().instances(),
         "threads": live.run.options.threads,
         "max_rows": setup.limits.max_rows,
         "max_delay_us": setup.limits.max_delay.as_micros(),

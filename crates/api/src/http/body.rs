@@ -11,7 +11,7 @@ use http::header::CONTENT_ENCODING;
 use http_body_util::BodyExt;
 use sluicegate_core::{Code, Error, Result};
 
-use super::binary;
+use super::answer::HEADER_LENGTH;
 
 /// How much of a body that is too large is read and thrown away, so that the caller, still sending, gets to read the answer.
 const COURTESY: usize = 64 * 1024 * 1024;
@@ -52,7 +52,7 @@ async fn receive(headers: &HeaderMap, mut body: Body, bound: usize) -> Result<By
         // One frame: no copy.
         return if first.len() > bound { Err(too_large(bound)) } else { decode(headers, first, bound) };
     }
-    let mut all = aligned(whole.max(first.len()), binary::head_length(headers));
+    let mut all = aligned(whole.max(first.len()), head_length(headers));
     all.extend_from_slice(&first);
     while let Some(next) = frame(&mut body).await? {
         if all.len() + next.len() > bound {
@@ -62,6 +62,11 @@ async fn receive(headers: &HeaderMap, mut body: Body, bound: usize) -> Result<By
         all.extend_from_slice(&next);
     }
     decode(headers, all.freeze(), bound)
+}
+
+/// The length of a body's JSON head; 0 where it is not told. Whether it is right is told by who splits it off.
+fn head_length(headers: &HeaderMap) -> usize {
+    headers.get(HEADER_LENGTH).and_then(|length| length.to_str().ok()?.trim().parse().ok()).unwrap_or(0)
 }
 
 /// Room for a body whose byte number `head` is aligned: raw tensors begin there, and need no copy of their own then.
@@ -150,7 +155,7 @@ mod tests {
     #[tokio::test]
     async fn raw_tensors_of_a_body_in_many_frames_are_aligned() {
         for head in 0..20 {
-            let headers = HeaderMap::from_iter([(binary::HEADER_LENGTH, HeaderValue::from(head))]);
+            let headers = HeaderMap::from_iter([(HEADER_LENGTH, HeaderValue::from(head))]);
             let frames = vec![b'x'; 1000].chunks(99).map(|frame| Ok::<_, Infallible>(frame.to_vec())).collect::<Vec<_>>();
             let body = Body::from_stream(futures_util::stream::iter(frames));
             let read = read(&headers, body, Bounds { size: 2000, time: Duration::from_secs(60) }).await.expect("well");

@@ -6,13 +6,14 @@ use axum::extract::{FromRequestParts, RawPathParams, Request as HttpRequest, Sta
 use axum::response::Response as HttpResponse;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
+use sluicegate_codec::binary;
+use sluicegate_codec::json::{self, Binary, Encoded};
 use sluicegate_core::{Code, DType, Dim, Error, ModelRef, Request, Result, Shape, VersionRef};
 use sluicegate_registry::Live;
 
 use super::answer::{self, Dialect, Head};
 use super::exchange::{Exchange, aside};
-use super::json::{self, Binary, Encoded};
-use super::{Api, binary};
+use super::{Api, caching};
 
 /// The parts of the path, by their names in the route.
 pub struct Parts(RawPathParams);
@@ -66,24 +67,28 @@ pub fn target(parts: &Parts) -> Result<ModelRef<'_>> {
 
 async fn run(api: &Api, exchange: &Exchange) -> Result<HttpResponse> {
     let Exchange { head, headers, content, routed, .. } = exchange;
-    let (request, binary) = decode(routed.live(), headers, content.clone()).await?;
+    let (mut request, binary) = decode(routed.live(), headers, content.clone()).await?;
+    request.reuse = caching::asked(headers);
     let meter = &routed.live().meter;
     meter.decode.record(routed.began().elapsed());
     let response = api.gateway.infer(routed, request).await?;
+    let cached = response.cached;
     let encoding = Instant::now();
     let id = response.id.clone().unwrap_or_else(|| head.id().to_owned());
     let Encoded { body, json } = aside(response.payload(), move || json::write(&response, &id, &binary)).await?;
     let content_type = if json.is_some() { "application/octet-stream" } else { "application/json" };
     let mut response = answer::respond(head, StatusCode::OK, HeaderValue::from_static(content_type), body);
     if let Some(json) = json {
-        response.headers_mut().insert(binary::HEADER_LENGTH, HeaderValue::from(json));
+        response.headers_mut().insert(answer::HEADER_LENGTH, HeaderValue::from(json));
     }
+    caching::tell(&mut response, cached);
     meter.encode.record(encoding.elapsed());
     Ok(response)
 }
 
 async fn decode(live: &Live, headers: &HeaderMap, content: Bytes) -> Result<(Request, Binary)> {
-    let (head, raw) = binary::split(headers, content)?;
+    let length = headers.get(answer::HEADER_LENGTH).map(|length| length.to_str().unwrap_or_default());
+    let (head, raw) = binary::split(length, content)?;
     match raw {
         // A length of zero: the body is one tensor and nothing else.
         Some(raw) if head.is_empty() => Ok((whole(live, raw)?, Binary::all())),

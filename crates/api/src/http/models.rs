@@ -6,6 +6,7 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 use sluicegate_core::signature::TensorSpec;
 use sluicegate_core::{ModelName, ModelRef, Result, Signature};
+use sluicegate_registry::cache::Cache;
 use sluicegate_registry::{Live, Served};
 
 use super::Api;
@@ -135,5 +136,6 @@ fn one(api: &Api, name: &str) -> Result<Value> {
     detail["outputs"] = json!(signature.outputs());
     detail["example"] = json!(signature.example());
     detail["lineage"] = json!(live.lineage);
+    detail["cache_size_bytes"] = json!(live.cache.as_ref().map(Cache::size));
     Ok(detail)
 }

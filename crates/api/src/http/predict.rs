@@ -1,12 +1,4 @@
 //! `POST /models/{model}/predict`: named fields in, named answers out.
-//!
-//! [`decode`] reads records straight into tensors; where one does not fit, [`problems`] reads the body again, slowly, and
-//! lists all that is wrong with it. [`encode`] writes answers in the form that [`view`] gives each output.
-
-pub mod decode;
-pub mod encode;
-pub mod problems;
-pub mod view;
 
 use std::time::Instant;
 
@@ -14,13 +6,13 @@ use axum::extract::{Request as HttpRequest, State};
 use axum::response::Response as HttpResponse;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, StatusCode};
-use sluicegate_core::{Error, ModelRef, Problem, Request, Result, Signature};
+use sluicegate_codec::record::{self, Records};
+use sluicegate_core::{Error, ModelRef, Problem, Request, Result};
 
-use super::Api;
 use super::answer::{self, Dialect};
 use super::exchange::{Exchange, aside};
 use super::infer::Parts;
-use decode::Records;
+use super::{Api, caching};
 
 /// Answers one record with one object, a list of records with a list.
 pub async fn predict(State(api): State<Api>, parts: Parts, request: HttpRequest) -> HttpResponse {
@@ -39,23 +31,16 @@ async fn run(api: &Api, exchange: &Exchange) -> Result<HttpResponse> {
     let live = routed.live();
     is_json(headers)?;
     let (version, records) = (live.clone(), content.clone());
-    let Records { inputs, form } = aside(content.len(), move || read(&version.signature, &records)).await?;
+    let Records { inputs, form } = aside(content.len(), move || record::read(&version.signature, &records)).await?;
     live.meter.decode.record(routed.began().elapsed());
-    let response = api.gateway.infer(routed, Request { inputs, ..Request::default() }).await?;
+    let response = api.gateway.infer(routed, Request { inputs, reuse: caching::asked(headers), ..Request::default() }).await?;
     let encoding = Instant::now();
-    let (version, bytes) = (live.clone(), response.payload());
-    let body = aside(bytes, move || Ok(encode::write(&version.signature, &response, form))).await?;
-    let response = answer::respond(head, StatusCode::OK, HeaderValue::from_static("application/json"), body);
+    let (version, bytes, cached) = (live.clone(), response.payload(), response.cached);
+    let body = aside(bytes, move || Ok(record::encode::write(&version.signature, &response, form))).await?;
+    let mut answer = answer::respond(head, StatusCode::OK, HeaderValue::from_static("application/json"), body);
+    caching::tell(&mut answer, cached);
     live.meter.encode.record(encoding.elapsed());
-    Ok(response)
-}
-
-/// Reads records.
-///
-/// # Errors
-/// [`Code::InvalidFields`](sluicegate_core::Code::InvalidFields) with every problem of every record.
-pub fn read(signature: &Signature, content: &[u8]) -> Result<Records> {
-    decode::read(signature, content).map_err(|error| Error::invalid(problems::find(signature, content, &error)))
+    Ok(answer)
 }
 
 /// FastAPI takes JSON alone, and so a browser's form cannot send a request in another's name.

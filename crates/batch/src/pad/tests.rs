@@ -80,7 +80,8 @@ fn nothing_is_padded_unasked() {
 fn a_declaration_that_cannot_be_kept_is_refused_with_what_to_change() {
     assert!(refusal(&signature(Some(0.5))).contains("input `x`: 0.5 is no INT32 to pad it with"));
 
-    let other = |inputs: Vec<TensorSpec>, outputs: Vec<TensorSpec>| Signature::new(inputs, outputs, None).expect("a good signature");
+    let other =
+        |inputs: Vec<TensorSpec>, outputs: Vec<TensorSpec>| Signature::new(inputs, outputs, None).expect("a good signature");
     let x = |pad| spec("x", DType::Fp32, vec![free("N"), free("T")], pad);
     let mask = spec("mask", DType::Fp32, vec![free("N"), free("T")], None);
     let y = |dim| spec("y", DType::Fp32, vec![free("N"), dim], None);

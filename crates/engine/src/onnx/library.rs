@@ -10,6 +10,7 @@ use ort::logging::LogLevel;
 use parking_lot::Mutex;
 use sluicegate_core::{Code, Error, Result};
 
+use super::spawner::Spawner;
 use crate::Search;
 use crate::sentence::sentence;
 
@@ -21,6 +22,8 @@ pub(crate) struct Library {
     pub(crate) environment: Environment,
     pub(crate) version: String,
     pub(crate) path: PathBuf,
+    /// Makes the threads of its pools; where there is none, whoever loads a model does.
+    pub(crate) spawner: Option<Spawner>,
 }
 
 /// A process has one ONNX Runtime: what was loaded first stays, for `ort` allows no second environment.
@@ -136,7 +139,7 @@ fn load(path: &Path) -> Result<Arc<Library>, String> {
         [_, _, ..] => named.iter().map(u32::to_string).collect::<Vec<_>>().join("."),
         _ => ort::util::probe(path).map_or_else(|| "1".to_owned(), |minor| format!("1.{minor}")),
     };
-    Ok(Arc::new(Library { environment, version, path: path.to_owned() }))
+    Ok(Arc::new(Library { environment, version, path: path.to_owned(), spawner: Spawner::start().ok() }))
 }
 
 #[cfg(test)]

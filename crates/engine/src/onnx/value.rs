@@ -118,8 +118,7 @@ pub(super) fn output(value: Value, dtype: DType, session: &Arc<Session>) -> Resu
     // SAFETY: the value is live. On success `sizes` points to `count` numbers inside of it.
     let shape: Shape = unsafe {
         let value = value.pointer();
-        let status =
-            (api().GetTensorElementTypeAndShapeDataReference)(value, &raw mut element, &raw mut sizes, &raw mut count);
+        let status = (api().GetTensorElementTypeAndShapeDataReference)(value, &raw mut element, &raw mut sizes, &raw mut count);
         checked(status).map_err(|_| failed(&format!("the model gave no tensor where its signature has {dtype}")))?;
         let sizes = if count == 0 { &[] } else { std::slice::from_raw_parts(sizes, count) };
         sizes.iter().map(|&size: &i64| usize::try_from(size).unwrap_or(0)).collect()

@@ -57,8 +57,8 @@ pub(super) fn measure(
     let warm = Warm::up(loaded, run.limits.max_rows)?;
     let inputs = sample::inputs(&signature, ask.rows.get())?;
     let wanted = (0..signature.outputs().len()).collect();
-    let (batcher, meter) = serve(warm, &run)?;
-    let execution = batcher.execution();
+    let (batcher, meter) = serve(warm, &run);
+    let execution = batcher.setup().execution;
     let driven = Arc::new(Driven { batcher, inputs, wanted, rows: ask.rows.get(), timeout: run.timeout });
     let heard = serving.block_on(drive(&driven, &meter, ask));
     if let Some(driven) = Arc::into_inner(driven) {
@@ -78,20 +78,19 @@ fn with(run: &Run, setting: Setting) -> Run {
     let mut run = run.clone();
     run.limits.max_rows = setting.max_rows;
     run.options.instances = some(setting.instances);
+    run.auto_instances = false;
     run.options.threads = some(setting.threads);
     run
 }
 
 /// Opens the queue over warm instances, as publishing a version does.
-fn serve(warm: Warm, run: &Run) -> Result<(Batcher, Arc<VersionMeter>)> {
-    let Warm { loaded, full_batch, .. } = warm;
+fn serve(warm: Warm, run: &Run) -> (Batcher, Arc<VersionMeter>) {
+    let setup = warm.setup(run);
+    let loaded = warm.loaded;
     let (found, opened) = (&loaded.verified.found, loaded.opened);
     let (engine, fallback) = (opened.engine.name(), opened.fallback.is_some());
     let meter = Arc::new(VersionMeter::new(&found.model, found.version, &loaded.verified.digest, engine, fallback));
-    let execution = run.execution.resolve(full_batch);
-    let batched = loaded.signature.is_batched();
-    let batcher = Batcher::new(opened.instances, "tune", execution, run.limits, batched, meter.clone())?;
-    Ok((batcher, meter))
+    (Batcher::new(opened.instances, setup, meter.clone()), meter)
 }
 
 /// What the callers share.

@@ -131,7 +131,9 @@ mod tests {
             limits: sluicegate_batch::Limits { max_rows: 8, max_delay: Duration::ZERO, queue_rows: 64 },
             execution: sluicegate_batch::Execution::Auto,
             timeout: Duration::from_secs(1),
+            cache: None,
             allow_signature_change: false,
+            auto_instances: false,
         }
     }
 

@@ -16,7 +16,7 @@ pub(super) fn run(source: &Source) -> u8 {
         }
     };
     let served = log::init(&config.log).and_then(|levels| {
-        let runtime = crate::app::runtime()?;
+        let runtime = crate::app::runtime(1)?;
         let outcome = runtime.block_on(async {
             let app = App::start(config, watched, levels)?;
             say(app.welcome());

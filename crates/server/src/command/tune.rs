@@ -118,7 +118,7 @@ impl Tune {
             axes: Axes { max_rows: values(&self.max_rows), instances: values(&self.instances), threads: values(&self.threads) },
         };
         let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        let runtime = app::runtime()?;
+        let runtime = app::runtime(cores.get())?;
         tune::run(&subject, &engines, &ask, cores, runtime.handle(), progress)
     }
 }

@@ -81,6 +81,9 @@ impl Checker<'_> {
             if let Some(timeout) = model.batching.queue_timeout {
                 self.within(path!["models", index, "batching", "queue_timeout"], timeout, millisecond, hour);
             }
+            if let Some(cache) = &model.cache {
+                self.within(path!["models", index, "cache", "size"], cache.size, Size::from_mib(1), Size::from_mib(1 << 20));
+            }
         }
     }
 

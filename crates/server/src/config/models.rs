@@ -11,7 +11,7 @@ use sluicegate_core::{ModelName, VersionRef};
 use sluicegate_engine::{Device, EngineChoice};
 
 use super::sections::engine_schema;
-use super::text::{Auto, Count, Duration};
+use super::text::{Auto, Count, Duration, Size};
 
 /// A served model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -40,9 +40,20 @@ pub struct Model {
     /// How its requests are batched. What is left out is as in the section `batching`.
     #[serde(default)]
     pub batching: ModelBatching,
+    /// Keeps answers for those who ask the same again. Only for a model that always answers the same to the same inputs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<Cache>,
     /// Whether a version with another signature may replace the one that serves.
     #[serde(default)]
     pub allow_signature_change: bool,
+}
+
+/// Keeps the answers of a model for those who ask the same again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Cache {
+    /// The most memory that the answers of one version may take; those asked for least make room. At least 1MiB.
+    pub size: Size,
 }
 
 /// How waiting requests become engine runs.
@@ -138,6 +149,7 @@ impl Model {
             engine: None,
             device: Device::default(),
             batching: ModelBatching::default(),
+            cache: None,
             allow_signature_change: false,
         }
     }

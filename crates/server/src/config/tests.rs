@@ -51,7 +51,7 @@ models:
     engine: onnxruntime
     device: cuda:0
     batching: { max_rows: 8 }
-  - { name: digits, registry: local, version: latest, also: all }
+  - { name: digits, registry: local, version: latest, also: all, cache: { size: 64MiB } }
 "#;
 
 #[test]
@@ -68,6 +68,7 @@ fn a_whole_file_is_read() {
     assert_eq!(models[0].also, Also::These(vec![VersionRef::Number(1), VersionRef::Number(2)]));
     assert_eq!(models[0].device, Device::Cuda(0));
     assert_eq!(models[1].also, Also::All);
+    assert_eq!(models.iter().map(|model| Some(model.cache.as_ref()?.size.bytes())).collect::<Vec<_>>(), [None, Some(64 << 20)]);
     let batching = models[0].batching.over(&config.batching);
     assert_eq!((batching.max_rows.get(), batching.max_delay), (8, Duration::from_millis(2)));
 }
@@ -109,7 +110,7 @@ fn every_error_is_listed_in_the_order_of_the_file() {
             "sluicegate.yaml:7:11: models[1].name: `a/b` is no model name: a model name is 1 to 63 letters, digits, `.`, `_` or `-` and does not begin with a dot",
             "sluicegate.yaml:8:26: models[2].version: expected latest, a number, sha256:… or an alias as @stable, got `stable`",
             "sluicegate.yaml:8:58: models[2].allow_signature_change: expected true or false, got `1`",
-            "sluicegate.yaml:8:61: unknown key `extra`; the keys here are name, registry, version, also, engine, device, batching, allow_signature_change",
+            "sluicegate.yaml:8:61: unknown key `extra`; the keys here are name, registry, version, also, engine, device, batching, cache, allow_signature_change",
         ]
     );
 }
@@ -176,6 +177,8 @@ fn bounds_of_values() {
         ("registries: { x: { type: s3, path: x } }", "registries.x.type"),
         ("registries: { x: { type: directory } }", "registries.x"),
         ("batching: { max_delay: 2s }", "batching.max_delay"),
+        ("models: [ { name: m, cache: { size: 64KiB } } ]", "models[0].cache.size"),
+        ("models: [ { name: m, cache: 64MiB } ]", "models[0].cache"),
         ("batching: { queue_timeout: 0s }", "batching.queue_timeout"),
         ("batching: { execution: fast }", "batching.execution"),
         ("models: [ { name: m, batching: { queue_timeout: 0s } } ]", "models[0].batching.queue_timeout"),

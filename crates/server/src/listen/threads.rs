@@ -40,7 +40,8 @@ impl Threads {
         let failed = |error| Error::new(Code::Io, format!("a serving thread cannot be started: {error}"));
         let mut threads = Self { each: Vec::new(), dealt: AtomicUsize::new(0), end: CancellationToken::new() };
         for number in 0..count {
-            let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(count.max(2)).build().map_err(failed)?;
+            let runtime =
+                Builder::new_current_thread().enable_all().max_blocking_threads(count.max(2)).build().map_err(failed)?;
             threads.each.push(Thread { runtime: runtime.handle().clone(), connections: Arc::default() });
             let end = threads.end.clone();
             let serve = move || {

@@ -5,7 +5,7 @@ use sluicegate_core::signature::{About, Kind, TensorSpec};
 use sluicegate_core::{DType, Dim, Signature};
 
 use super::schema::{MAX_ELEMENTS, input_element, is_small, number};
-use crate::http::predict::view::{View, record_dims};
+use sluicegate_codec::record::view::{View, record_dims};
 
 /// A record, or an answer.
 pub(super) struct Example {

@@ -31,6 +31,7 @@ pub(super) fn add(parts: &mut Parts, model: &Described<'_>, pinned: bool) {
             "x-request-id": reference("headers", "RequestId"),
             "x-model-version": reference("headers", "ModelVersion"),
             "x-model-digest": reference("headers", "ModelDigest"),
+            "x-cache": reference("headers", "Cache"),
         },
         "content": content(&shape(&prediction), example::prediction(model.signature), several),
     });
@@ -69,6 +70,7 @@ pub(super) fn add_shared(parts: &mut Parts) {
         ("RequestId", header("The id of this request: the one that was sent, else a new one.")),
         ("ModelVersion", header("The version that really answered.")),
         ("ModelDigest", header("The digest of that version's content.")),
+        ("Cache", header("Where the model has a cache: whether the answer was in it (`hit`) or not (`miss`).")),
         ("RetryAfter", seconds),
     ] {
         parts.headers.insert(name.into(), value);

@@ -83,6 +83,7 @@ fn add_infer(parts: &mut Parts, path: &str, request: Option<&Value>) {
                     "x-request-id": reference("headers", "RequestId"),
                     "x-model-version": reference("headers", "ModelVersion"),
                     "x-model-digest": reference("headers", "ModelDigest"),
+                    "x-cache": reference("headers", "Cache"),
                 },
                 "content": {
                     "application/json": { "schema": reference("schemas", "InferenceResponse") },

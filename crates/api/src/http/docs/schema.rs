@@ -5,7 +5,7 @@ use sluicegate_core::shape::Dims;
 use sluicegate_core::signature::{About, Field, Kind, TensorSpec};
 use sluicegate_core::{DType, Dim, Signature};
 
-use crate::http::predict::view::{View, record_dims};
+use sluicegate_codec::record::view::{View, record_dims};
 
 type Object = Map<String, Value>;
 

@@ -7,7 +7,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess
 use sluicegate_core::signature::{About, Field};
 use sluicegate_core::{DType, Result, Shape, Signature, Tensor};
 
-use crate::http::elements::{Elements, Fill, Name, Scalar};
+use crate::elements::{Elements, Fill, Name, Scalar};
 
 /// What a body was: it decides what the answer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +32,18 @@ pub struct Records {
 /// # Errors
 /// A parser's error for the first thing wrong; [`super::problems`] finds them all.
 pub fn read(signature: &Signature, content: &[u8]) -> Result<Records, serde_json::Error> {
+    // Looked through once as a whole, and not string by string. What is no UTF-8 fails where it is.
+    match std::str::from_utf8(content) {
+        Ok(text) => fill(signature, serde_json::Deserializer::from_str(text)),
+        Err(_) => fill(signature, serde_json::Deserializer::from_slice(content)),
+    }
+}
+
+fn fill<'de, R: serde_json::de::Read<'de>>(
+    signature: &Signature,
+    mut deserializer: serde_json::Deserializer<R>,
+) -> Result<Records, serde_json::Error> {
     let mut table = Table::new(signature);
-    let mut deserializer = serde_json::Deserializer::from_slice(content);
     let form = (&mut table).deserialize(&mut deserializer)?;
     deserializer.end()?;
     table.finish(form)
@@ -116,6 +126,10 @@ impl<'a> Table<'a> {
     fn told(&mut self, field: &Field, sizes: &[usize]) -> Result<(), String> {
         let spec = &self.signature.inputs()[field.input];
         let dims = &spec.dims[usize::from(self.signature.is_batched())..];
+        if field.dims.is_empty() && self.inner[field.input].is_some() {
+            // A scalar has no sizes to differ from those of the first one.
+            return Ok(());
+        }
         let shape =
             if field.dims.is_empty() { dims.iter().map(|dim| dim.fixed().unwrap_or(1)).collect() } else { Shape::new(sizes) };
         let fits = shape.sizes().len() == dims.len() && dims.iter().zip(shape.sizes()).all(|(dim, &size)| dim.admits(size));

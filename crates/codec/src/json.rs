@@ -220,7 +220,12 @@ fn shape(sizes: &[i64]) -> Result<Shape> {
 /// # Errors
 /// [`Code::Malformed`] with the byte position where the JSON is not what it should be, and those of [`Raw::take`].
 pub fn read(head: &Bytes, mut raw: Option<Raw>) -> Result<(Request, Binary)> {
-    let body: Body<'_> = serde_json::from_slice(head).map_err(|error| malformed(head, &error))?;
+    // Looked through once as a whole, and not string by string. What is no UTF-8 fails where it is.
+    let body: Result<Body<'_>, _> = match std::str::from_utf8(head) {
+        Ok(text) => serde_json::from_str(text),
+        Err(_) => serde_json::from_slice(head),
+    };
+    let body = body.map_err(|error| malformed(head, &error))?;
     let mut inputs = Vec::with_capacity(body.inputs.len());
     let mut unserved = body.parameters.unserved;
     for input in body.inputs {
@@ -251,6 +256,7 @@ pub fn read(head: &Bytes, mut raw: Option<Raw>) -> Result<(Request, Binary)> {
         outputs,
         priority: body.parameters.priority.unwrap_or(0),
         timeout: body.parameters.timeout.filter(|&timeout| timeout > 0).map(Duration::from_micros),
+        ..Request::default()
     };
     Ok((request, binary))
 }

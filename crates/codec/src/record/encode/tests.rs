@@ -7,7 +7,7 @@ use sluicegate_core::signature::{About, Feature};
 use sluicegate_core::{Digest, Shape};
 
 use super::*;
-use crate::http::predict::read;
+use crate::record::read;
 
 fn free() -> Dim {
     Dim::Free(Some("N".into()))
@@ -96,8 +96,14 @@ fn answers_have_labels_and_named_probabilities() {
             tensor: Tensor::from_vec(Shape::new(&[2, 2]), vec![0.25f32, 0.75, f32::NAN, 1.0]).expect("fits"),
         },
     ];
-    let response =
-        Response { model: "fraud".parse().expect("a name"), version: 1, digest: Digest::sha256(&[0; 32]), id: None, outputs };
+    let response = Response {
+        model: "fraud".parse().expect("a name"),
+        version: 1,
+        digest: Digest::sha256(&[0; 32]),
+        id: None,
+        outputs,
+        cached: None,
+    };
     let written: Value = serde_json::from_slice(&write(&signature, &response, Form::List(2))).expect("JSON");
     assert_eq!(
         written,

@@ -6,8 +6,8 @@ use sluicegate_core::shape::Dim;
 use sluicegate_core::signature::Field;
 use sluicegate_core::{DType, Problem, Signature};
 
-use crate::http::elements::{Elements, Scalar};
-use crate::http::json;
+use crate::elements::{Elements, Scalar};
+use crate::json;
 
 /// Most problems that are listed; a batch of a thousand wrong rows needs no thousand of them.
 const MOST: usize = 100;

@@ -1,24 +1,17 @@
 //! The binary tensor data extension: a JSON head, then raw tensors in its order, cut out of the body without a copy.
 
 use bytes::{Buf, Bytes};
-use http::{HeaderMap, HeaderName};
 use sluicegate_core::{Code, DType, Data, Error, Result, Shape, Tensor};
 
-/// The length of the JSON head; there exactly where a tensor is binary.
-pub const HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
+/// The header that has the length of the JSON head; there exactly where a tensor is binary.
+pub const HEADER_LENGTH: &str = "inference-header-content-length";
 
-/// The length as the header has it; 0 where it has none. Whether it is right is told by [`split`].
-pub(super) fn head_length(headers: &HeaderMap) -> usize {
-    headers.get(HEADER_LENGTH).and_then(|length| length.to_str().ok()?.trim().parse().ok()).unwrap_or(0)
-}
-
-/// Splits a body into its JSON head and its raw tensors. Without the header all of it is JSON.
+/// Splits a body into its JSON head and its raw tensors. Without a length, which [`HEADER_LENGTH`] has, all of it is JSON.
 ///
 /// # Errors
 /// [`Code::BadHeader`] where the length is no number or larger than the body.
-pub fn split(headers: &HeaderMap, mut body: Bytes) -> Result<(Bytes, Option<Raw>)> {
-    let Some(length) = headers.get(HEADER_LENGTH) else { return Ok((body, None)) };
-    let length = length.to_str().unwrap_or_default().trim();
+pub fn split(length: Option<&str>, mut body: Bytes) -> Result<(Bytes, Option<Raw>)> {
+    let Some(length) = length.map(str::trim) else { return Ok((body, None)) };
     let whole = body.len();
     let json = match length.parse::<u64>().ok().and_then(|length| usize::try_from(length).ok()) {
         Some(length) if length <= whole => length,

@@ -5,7 +5,7 @@ use sluicegate_core::{DType, Response, Signature, Tensor};
 
 use super::decode::Form;
 use super::view::{View, record_dims};
-use crate::http::elements;
+use crate::elements;
 
 /// Writes the answers. Numbers that JSON cannot write become `null`.
 pub fn write(signature: &Signature, response: &Response, form: Form) -> Vec<u8> {
