@@ -14,7 +14,7 @@ PROMISES := $(patsubst tests/%.rs,--test=%,$(wildcard tests/*.rs))
 need = @command -v $(1) >/dev/null || { echo "$(1) is missing: $(2)" >&2; exit 2; }
 
 .DEFAULT_GOAL := help
-.PHONY: help serve release test test-rust test-clients fmt lint docs generate models bench soak deny ci clean
+.PHONY: help serve release test test-rust test-clients fmt lint docs generate models bench compare soak deny ci clean
 .PHONY: onnxruntime need-rust need-python need-chromium need-wrk
 
 help: ## list these targets
@@ -57,6 +57,10 @@ bench: need-rust onnxruntime need-wrk ## codecs and policy without sockets, then
 	cargo bench --locked -p sluicegate-benches
 	cargo build --release --locked -p sluicegate-server -p sluicegate-loadtests
 	target/release/http
+
+compare: need-rust need-python onnxruntime need-wrk ## the gateway beside other model servers, measured on this machine
+	cargo build --release --locked -p sluicegate-server -p sluicegate-loadtests
+	$(PYTHON) loadtests/peers/compare.py
 
 soak: need-rust onnxruntime ## 1,000 swaps under load
 	cargo build --release --locked -p sluicegate-server -p sluicegate-loadtests
