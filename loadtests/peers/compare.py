@@ -7,6 +7,7 @@ Only a run of all workloads goes to loadtests/results; any other goes to target/
 
 import argparse
 import json
+import shutil
 import signal
 import struct
 import subprocess
@@ -49,7 +50,8 @@ Results = dict[str, Measured]
 
 def main() -> None:
     options = arguments()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are stopped
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda got, _: sys.exit(128 + got))  # so that the servers are stopped
     began = time.monotonic()
     missing = {name: why for name in ("fastapi", "litserve", "bentoml", "mlserver") if (why := environments.make(name))}
     if why := environments.make("engine"):
@@ -84,6 +86,8 @@ def arguments() -> argparse.Namespace:
 
 def prepare() -> Inputs:
     """The models, the bodies, and ONNX Runtime's answers to them."""
+    if not shutil.which("wrk"):
+        stop("wrk is missing: apt-get install wrk")
     for binary in ("sluicegate", "empty"):
         if not (ROOT / "target/release" / binary).is_file():
             stop(f"target/release/{binary} is missing: run `make compare`, which builds it")
@@ -133,6 +137,9 @@ def measure(workload: Workload, options: argparse.Namespace, missing: dict[str, 
                     started[row.server] = Running(workload.servers[row.server], place)
                     stack.callback(started[row.server].stop)
                 started[row.server].thaw()
+                # Those of a server that did not answer are not waited for again.
+                if why := next((results[each.name].failed for each in workload.rows if each.server == row.server), ""):
+                    raise Failed(why)
                 check(workload, row, started[row.server])
                 wrk(started[row.server].address, row.request, row.connections, WARM_SECONDS, folder)
             except Failed as failure:
@@ -158,7 +165,10 @@ def check(workload: Workload, row: Row, server: Running) -> None:
     # More than once: a server that batches must give each caller the same.
     for _ in range(3):
         answer = protocol.ask(server.address, row.request)
-        got = row.read(*answer) if answer else []
+        try:
+            got = row.read(*answer) if answer else []
+        except (KeyError, ValueError, TypeError) as unexpected:
+            raise Failed(f"WRONG ANSWER, disqualified: not of its form ({unexpected!r})") from unexpected
         if not protocol.same(got, workload.wanted):
             raise Failed(f"WRONG ANSWER, disqualified: {got[:4]} in place of {workload.wanted[:4]}")
 
@@ -167,14 +177,14 @@ def one_round(workload: Workload, options: argparse.Namespace, results: Results,
     say(f"  round {number + 1} of {options.rounds}")
     seconds = workload.seconds(options.seconds)
     folder = SCRATCH / "run" / workload.name
-    turns = [partial(load, workload, row, started[row.server], seconds, results[row.name], folder)
-             for row in workload.rows if not results[row.name].failed]
+    rows = [row for row in workload.rows if not results[row.name].failed]
+    turns = [partial(load, workload, row, started[row.server], seconds, results[row.name], folder) for row in rows]
     if workload.sweep:
         turns.insert(1, lambda: results[IN_PROCESS].rate.add(workload.sweep.measure(workload.sweep.best(), seconds)))
     if workload.call:
         turns.insert(1, lambda: results[CALL].p50.add(sweep.ask(*workload.call, "call")))
     # Each round begins with another one, so that none is always the first.
-    shift = number % len(turns)
+    shift = number % max(1, len(turns))
     for turn in turns[shift:] + turns[:shift]:
         turn()
 

@@ -61,4 +61,5 @@ def wrk(address: str, request: Request, connections: int, seconds: float, scratc
             answers, micros, mean, p50, p99, refused, broken = map(float, line.split()[1:])
             closed = connections * 1e6 / mean if mean else 0.0
             return Load(answers * 1e6 / micros, closed, p50, p99, int(refused), int(broken))
-    raise RuntimeError(f"wrk gave no figures: {out.stdout}{out.stderr}")
+    # It could not connect, and stopped at once.
+    return Load(0.0, 0.0, 0.0, 0.0, 0, connections)

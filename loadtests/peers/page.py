@@ -11,7 +11,7 @@ import environments
 from claims import claims
 from contestants import CORES
 from environments import ROOT
-from workloads import EMPTY, IN_PROCESS, LONG, US
+from workloads import EMPTY, IN_PROCESS, LONG, MLSERVERS, US
 
 SETTINGS = "[how each is started, and why so](../peers/README.md)"
 
@@ -41,8 +41,7 @@ def publish(folder: Path, run: Run, measured: list) -> str:
 def write(run: Run, measured: list, tables: dict, drawing: str) -> str:
     parts = [
         "# Beside other servers",
-        f"{machine()}. wrk on the same machine, {run.rounds} round{"s" * (run.rounds > 1)} of {run.seconds} s each ({LONG} times as long for the image and the transformer), interleaved; medians with the smallest "
-        "and the largest. A ratio is taken within each round. A server that is not being measured is frozen. All run the same "
+        f"{machine()}. wrk on the same machine, {rounds(run)}, interleaved; medians with the smallest and the largest. A ratio is taken within each round. A server that is not being measured is frozen. All run the same "
         f"`.onnx` files on ONNX Runtime 1.31.1, and each one's answer was held against ONNX Runtime's own before; {SETTINGS}.",
         f"`{run.command}`, {run.took // 60} min {run.took % 60} s.",
     ]
@@ -56,6 +55,10 @@ def write(run: Run, measured: list, tables: dict, drawing: str) -> str:
             parts.append(swept(workload.sweep))
     parts += ["## Versions", versions(run.missing)]
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
+
+
+def rounds(run: Run) -> str:
+    return f"{run.rounds} round{'s' * (run.rounds > 1)} of {run.seconds} s each ({LONG * run.seconds} s for the image and the transformer)"
 
 
 def rows(workload, results: dict) -> str:
@@ -83,7 +86,7 @@ def swept(sweep) -> str:
             ways[way] = (setting, figure)
     ordered = sorted(ways.values(), key=lambda found: -found[1].median())
     lines = [[str(setting), figure.show(1)] for setting, figure in ordered]
-    best = f"In process it is **{sweep.best()}** that is measured, the best of {len(sweep.found)} settings (callers x threads of each):"
+    best = f"In process, **{sweep.best()}** is measured: the best of {len(sweep.found)} settings (callers x threads of each):"
     return f"{best}\n\n{table(['best batch of each way', 'rows/s'], lines)}"
 
 
@@ -96,11 +99,13 @@ def versions(missing: dict[str, str]) -> str:
 
 
 def bars(results: dict) -> list[chart.Bar]:
+    """A bar for each that made no errors; of MLServer's settings, the best."""
+    weaker = sorted((name for name in MLSERVERS if name in results), key=lambda name: results[name].rate.median())[:-1]
     base = results[US].rate
     made = [
         chart.Bar(name, result.rate.median(), base.per(result.rate).median(), name == EMPTY)
         for name, result in results.items()
-        if result.rate and not result.refused + result.broken
+        if result.rate and not result.refused + result.broken and name not in weaker
     ]
     return sorted(made, key=lambda bar: -bar.value)
 

@@ -18,12 +18,14 @@ CALL = "bare engine call"
 IN_PROCESS = "ONNX Runtime in process"
 ONE_WORKER = "FastAPI, one worker"
 MANY_WORKERS = "FastAPI, a worker a core"
-LITSERVE, BENTOML = "LitServe", "BentoML"
-MLSERVER, MLSERVER_PLAIN = "MLServer", "MLServer without batching"
+LITSERVE, LITSERVE_AT_ONCE = "LitServe", "LitServe without a window"
+BENTOML = "BentoML"
+MLSERVER, MLSERVER_ONE, MLSERVER_PLAIN = "MLServer", "MLServer, one process", "MLServer without batching"
+MLSERVERS = [MLSERVER, MLSERVER_ONE, MLSERVER_PLAIN]
 TUNED = "Sluicegate, tuned"
 
 # Where a request takes a good part of a second, a measurement takes longer by this.
-LONG = 3
+LONG = 2
 
 Reader = Callable[[bytes, dict], list[float]]
 
@@ -75,7 +77,9 @@ def tabular_servers() -> dict[str, Server]:
         MANY_WORKERS: who.fastapi(MANY_WORKERS, "fastapi_tabular", model, who.CORES),
         LITSERVE: who.litserve(LITSERVE, "litserve_tabular", model),
         BENTOML: who.bentoml(BENTOML, "bentoml_tabular:Tumours", model),
-        MLSERVER: who.mlserver(MLSERVER, "breast-cancer", model, 0, 16, 0.001),
+        LITSERVE_AT_ONCE: who.litserve(LITSERVE_AT_ONCE, "litserve_tabular", model, PEERS_MAX_DELAY="0"),
+        MLSERVER: who.mlserver(MLSERVER, "breast-cancer", model, who.CORES, 16, 0.003),
+        MLSERVER_ONE: who.mlserver(MLSERVER_ONE, "breast-cancer", model, 0, 16, 0.001),
         MLSERVER_PLAIN: who.mlserver(MLSERVER_PLAIN, "breast-cancer", model, 0, 0, 0),
     }
 
@@ -84,9 +88,9 @@ ENVIRONMENTS = {
     ONE_WORKER: "fastapi",
     MANY_WORKERS: "fastapi",
     LITSERVE: "litserve",
+    LITSERVE_AT_ONCE: "litserve",
     BENTOML: "bentoml",
-    MLSERVER: "mlserver",
-    MLSERVER_PLAIN: "mlserver",
+    **dict.fromkeys(MLSERVERS, "mlserver"),
 }
 
 
@@ -100,8 +104,7 @@ def tabular(inputs: Inputs, name: str, title: str, about: str, connections: int,
         US: (ours, protocol.read_typed),
         EMPTY: (ours, None),
         BENTOML: (typed("/predict", {"rows": [example]}), protocol.read_typed),
-        MLSERVER: (v2, protocol.read_v2),
-        MLSERVER_PLAIN: (v2, protocol.read_v2),
+        **dict.fromkeys(MLSERVERS, (v2, protocol.read_v2)),
     }
     plain = (typed("/predict", example), protocol.read_typed)
     made = [Row(each, each, *swap(requests.get(each, plain), connections)) for each in names]
@@ -115,7 +118,7 @@ def swap(request: tuple[Request, Reader | None], connections: int) -> tuple[Requ
 
 def tabular_16(inputs: Inputs) -> Workload:
     about = "One row of 30 named numbers as JSON, gradient boosting; MLServer takes the same numbers as a V2 tensor."
-    everyone = [US, EMPTY, ONE_WORKER, MANY_WORKERS, LITSERVE, BENTOML, MLSERVER, MLSERVER_PLAIN]
+    everyone = [US, EMPTY, ONE_WORKER, MANY_WORKERS, LITSERVE, BENTOML, *MLSERVERS]
     return tabular(inputs, "tabular-16", "One tabular row, 16 connections", about, 16, everyone)
 
 
@@ -126,7 +129,7 @@ def tabular_64(inputs: Inputs) -> Workload:
 
 def tabular_1(inputs: Inputs) -> Workload:
     about = "The same row, one request after the other. The bare engine call is ONNX Runtime's own, made from Python in process."
-    some = [US, EMPTY, ONE_WORKER, LITSERVE, MLSERVER_PLAIN]
+    some = [US, EMPTY, ONE_WORKER, LITSERVE_AT_ONCE, MLSERVER_PLAIN]
     made = tabular(inputs, "tabular-1", "One tabular row, one connection", about, 1, some)
     made.call = (who.BREAST_CANCER, inputs.scratch / "breast-cancer.row")
     return made

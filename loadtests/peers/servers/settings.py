@@ -3,5 +3,5 @@
 import os
 
 CORES = int(os.environ["PEERS_CORES"])
-BATCH = int(os.environ.get("PEERS_BATCH", "16"))
-MAX_DELAY = float(os.environ.get("PEERS_MAX_DELAY", "0.001"))
+BATCH = int(os.environ.get("PEERS_BATCH", "8"))
+MAX_DELAY = float(os.environ.get("PEERS_MAX_DELAY", "0.003"))
