@@ -1,5 +1,7 @@
 """The values of one figure over the rounds, and how they are shown: the median with the smallest and the largest."""
 
+import statistics
+
 
 class Figure:
     def __init__(self, values: list[float] | None = None) -> None:
@@ -12,9 +14,8 @@ class Figure:
         return bool(self.values)
 
     def median(self) -> float:
-        """The middle one by the nearest rank, as `Figure` in loadtests/src/lib.rs has it; 0 where there is none."""
-        ordered = sorted(self.values)
-        return ordered[len(ordered) // 2] if ordered else 0.0
+        """The middle one, or between the middle two; 0 where there is none."""
+        return statistics.median(self.values) if self.values else 0.0
 
     def show(self, digits: int = 0) -> str:
         if not self.values:
