@@ -14,7 +14,8 @@ PROMISES := $(patsubst tests/%.rs,--test=%,$(wildcard tests/*.rs))
 need = @command -v $(1) >/dev/null || { echo "$(1) is missing: $(2)" >&2; exit 2; }
 
 .DEFAULT_GOAL := help
-.PHONY: help serve release test test-rust test-clients fmt lint docs generate models bench instructions workloads soak deny ci clean
+.PHONY: help serve release test test-rust test-clients fmt lint docs generate models
+.PHONY: bench instructions compare workloads soak deny ci clean
 .PHONY: onnxruntime need-rust need-python need-chromium need-wrk need-valgrind
 
 help: ## list these targets
@@ -60,6 +61,10 @@ bench: need-rust onnxruntime need-wrk ## codecs and policy without sockets, then
 
 instructions: need-rust need-valgrind ## instructions of the parts, beside the recorded ones; WRITE=1 records them
 	cargo bench --locked -p sluicegate-benches --bench instructions -- $(if $(WRITE),--write)
+
+compare: need-rust need-python onnxruntime need-wrk ## the gateway beside other model servers, measured on this machine
+	cargo build --release --locked -p sluicegate-server -p sluicegate-loadtests
+	$(PYTHON) loadtests/peers/compare.py
 
 workloads: need-rust onnxruntime need-wrk ## batching, overload, a thousand models, and a neighbour that is swapped, as ratios
 	cargo build --release --locked -p sluicegate-server -p sluicegate-loadtests

@@ -1,0 +1,65 @@
+"""wrk as the load generator: one request again and again over so many connections, and what came of it."""
+
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+# Read from a file, so that a binary body needs no escapes. wrk's own percentiles, in microseconds.
+SCRIPT = """\
+local file = io.open('{body}', 'rb')
+wrk.method = 'POST'
+wrk.body = file:read('*a')
+file:close()
+{headers}
+done = function(summary, latency, requests)
+  local errors = summary.errors
+  local broken = errors.connect + errors.read + errors.write + errors.timeout
+  io.write(string.format('figures %d %d %.1f %.1f %.1f %d %d\\n', summary.requests, summary.duration,
+    latency.mean, latency:percentile(50), latency:percentile(99), errors.status, broken))
+end
+"""
+
+# Longer than a whole run: slow is not broken.
+TIMEOUT = "60s"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One POST."""
+
+    path: str
+    body: bytes
+    headers: dict[str, str] = field(default_factory=lambda: {"content-type": "application/json"})
+
+
+@dataclass(frozen=True)
+class Load:
+    """What wrk saw: answers a second, microseconds, answers other than 2xx, connections that broke.
+
+    `rate` is the answers within the time. What is in flight at its end is not in it, which matters where that is a good part of
+    all: `closed_rate` has no such edge. It is connections / mean latency, which in a closed loop without pauses is the rate.
+    """
+
+    rate: float
+    closed_rate: float
+    p50: float
+    p99: float
+    refused: int
+    broken: int
+
+
+def wrk(address: str, request: Request, connections: int, seconds: float, scratch: Path) -> Load:
+    body, script = scratch / "body", scratch / "post.lua"
+    body.write_bytes(request.body)
+    headers = "\n".join(f"wrk.headers['{name}'] = '{value}'" for name, value in request.headers.items())
+    script.write_text(SCRIPT.format(body=body, headers=headers))
+    threads = 1 if connections <= 16 else 2
+    options = [f"-t{threads}", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", TIMEOUT]
+    out = subprocess.run(["wrk", *options, "-s", script, f"http://{address}{request.path}"], capture_output=True, text=True)
+    for line in out.stdout.splitlines():
+        if line.startswith("figures "):
+            answers, micros, mean, p50, p99, refused, broken = map(float, line.split()[1:])
+            closed = connections * 1e6 / mean if mean else 0.0
+            return Load(answers * 1e6 / micros, closed, p50, p99, int(refused), int(broken))
+    # It could not connect, and stopped at once.
+    return Load(0.0, 0.0, 0.0, 0.0, 0, connections)
