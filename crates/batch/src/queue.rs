@@ -144,6 +144,15 @@ impl Batcher {
         &self.0.setup
     }
 
+    /// Whether a request would find no room now. A look without a lock, to refuse early; [`submit`](Self::submit) decides.
+    ///
+    /// # Errors
+    /// [`Code::QueueFull`].
+    pub fn look(&self) -> Result<()> {
+        let (waiting, limits) = (self.0.meter.queue_rows(), &self.0.setup.limits);
+        if waiting < limits.queue_rows { Ok(()) } else { Err(full(1, waiting, limits)) }
+    }
+
     /// How many runs may take place at the same time.
     pub fn instances(&self) -> usize {
         self.0.instances
@@ -176,7 +185,7 @@ impl Batcher {
                 return Err(ticket::closed());
             }
             if !state.waiting.has_room(rows, limits) {
-                return Err(full(rows, &state.waiting, limits));
+                return Err(full(rows, state.waiting.rows(), limits));
             }
             if *execution != Execution::Inline {
                 shared.more_hands(&mut state)?;
@@ -283,12 +292,11 @@ fn key(inputs: &[Tensor], wanted: &[usize], batched: bool, padding: &Padding) ->
     key
 }
 
-fn full<T>(rows: usize, waiting: &Waiting<T>, limits: &Limits) -> Error {
+fn full(rows: usize, waiting: usize, limits: &Limits) -> Error {
     Error::new(
         Code::QueueFull,
         format!(
-            "the queue holds {} of {} rows and has no room for {rows} more; try again later, or raise batching.queue_rows",
-            waiting.rows(),
+            "the queue holds {waiting} of {} rows and has no room for {rows} more; try again later, or raise batching.queue_rows",
             limits.queue_rows
         ),
     )

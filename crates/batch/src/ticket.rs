@@ -33,23 +33,34 @@ pub struct Ticket {
     pub(crate) inside: Option<Inside>,
 }
 
-/// One of those who wait for the runs of a queue.
-pub(crate) struct Inside(Arc<Shared>);
+/// One of those who are to lead a run of a queue.
+pub(crate) struct Inside {
+    shared: Arc<Shared>,
+    has_led: bool,
+}
 
 impl Inside {
     pub(crate) fn new(shared: &Arc<Shared>) -> Self {
         shared.inside.fetch_add(1, Relaxed);
-        Self(shared.clone())
+        Self { shared: shared.clone(), has_led: false }
     }
 
     fn is_alone(&self) -> bool {
-        self.0.inside.load(Relaxed) == 1
+        self.shared.inside.load(Relaxed) == 1
+    }
+
+    fn lead(mut self) {
+        self.has_led = true;
+        worker::lead(&self.shared);
     }
 }
 
 impl Drop for Inside {
     fn drop(&mut self) {
-        self.0.inside.fetch_sub(1, Relaxed);
+        self.shared.inside.fetch_sub(1, Relaxed);
+        if !self.has_led {
+            worker::clear(&self.shared);
+        }
     }
 }
 
@@ -71,7 +82,7 @@ impl Ticket {
                 // Those who are as far on this thread come along, which costs them all less than a run for each.
                 tokio::task::yield_now().await;
             }
-            worker::lead(&inside.0);
+            inside.lead();
         }
         if let [piece] = &mut self.pieces[..] {
             // An inline run has answered already: no timer is armed for it.

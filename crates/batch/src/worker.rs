@@ -42,6 +42,17 @@ pub(crate) fn lead(shared: &Arc<Shared>) {
     }
 }
 
+/// Takes out what a caller left behind who went before its turn to lead: nobody else may come to look.
+pub(crate) fn clear(shared: &Arc<Shared>) {
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+    let mut state = shared.state.lock();
+    if !state.waiting.is_empty()
+        && let Some(instance) = state.idle.pop()
+    {
+        runtime.spawn(follow(shared.clone(), instance));
+    }
+}
+
 /// Serves the queue from a task of its own until it is empty, and lets others have the thread between batches.
 async fn follow(shared: Arc<Shared>, mut instance: Instance) {
     loop {

@@ -139,6 +139,33 @@ fn a_version_that_closes_leaves_nobody_without_an_answer() {
 }
 
 #[test]
+fn a_queue_whose_callers_have_all_left_has_room_again() {
+    for execution in [Execution::Inline, Execution::Threads] {
+        let (batcher, _) = batcher(execution, 1, Limits { queue_rows: 50, ..limits(4, Duration::ZERO) }, Duration::ZERO);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let mut tickets: Vec<_> = (0..50).map(|_| batcher.submit(job(1.0, 1, 1, LONG)).expect("there is room")).collect();
+            // Half of them leave before they are looked at, the others in the middle.
+            tickets.truncate(25);
+            for ticket in tickets {
+                let mut waiting = Box::pin(ticket.wait());
+                let _ = std::future::poll_fn(|cx| std::task::Poll::Ready(waiting.as_mut().poll(cx).is_ready())).await;
+            }
+            for _ in 0..10_000 {
+                if batcher.queued_rows() == 0 {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            assert_eq!(batcher.queued_rows(), 0, "{execution:?}");
+            assert!(batcher.look().is_ok());
+        });
+        drop(runtime);
+        free(batcher);
+    }
+}
+
+#[test]
 fn company_is_waited_for_no_longer_than_half_of_a_requests_time() {
     for execution in [Execution::Inline, Execution::Threads] {
         let (batcher, _) = batcher(execution, 1, limits(8, LONG * 60), Duration::ZERO);

@@ -184,6 +184,11 @@ impl VersionMeter {
         self.queue_rows.store(rows, Relaxed);
     }
 
+    /// How many rows wait.
+    pub fn queue_rows(&self) -> usize {
+        self.queue_rows.load(Relaxed)
+    }
+
     /// Counts requests whose callers left before their run.
     pub fn abandoned(&self, count: u64) {
         self.abandoned.fetch_add(count, Relaxed);

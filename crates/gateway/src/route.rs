@@ -28,6 +28,14 @@ impl Routed {
         &self.live
     }
 
+    /// Refuses before any work where the queue is full, unless the answer may be known without it.
+    ///
+    /// # Errors
+    /// [`Code::QueueFull`].
+    pub fn look(&self) -> Result<()> {
+        if self.live.cache.is_some() { Ok(()) } else { self.live.batcher().look() }
+    }
+
     /// When the version was found.
     pub fn began(&self) -> Instant {
         self.began

@@ -98,7 +98,11 @@ impl Registry {
         }
         // Before the first request can come.
         thread.know(&thread.specs());
-        let started = std::thread::Builder::new().name("registry".into()).spawn(move || thread.work(&inbox));
+        let started = std::thread::Builder::new().name("registry".into()).spawn(move || {
+            // Nothing that serves waits for it.
+            sluicegate_engine::lower_priority();
+            thread.work(&inbox);
+        });
         let thread = started.map_err(|error| Error::new(Code::Io, format!("no thread for the registry: {error}")))?;
         Ok(Self { published, status, meters, ready, events, thread: Some(thread) })
     }

@@ -67,6 +67,7 @@ pub fn target(parts: &Parts) -> Result<ModelRef<'_>> {
 
 async fn run(api: &Api, exchange: &Exchange) -> Result<HttpResponse> {
     let Exchange { head, headers, content, routed, .. } = exchange;
+    routed.look()?;
     let (mut request, binary) = decode(routed.live(), headers, content.clone()).await?;
     request.reuse = caching::asked(headers);
     let meter = &routed.live().meter;

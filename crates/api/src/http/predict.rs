@@ -29,6 +29,7 @@ pub async fn predict(State(api): State<Api>, parts: Parts, request: HttpRequest)
 async fn run(api: &Api, exchange: &Exchange) -> Result<HttpResponse> {
     let Exchange { head, headers, content, routed, .. } = exchange;
     let live = routed.live();
+    routed.look()?;
     is_json(headers)?;
     let (version, records) = (live.clone(), content.clone());
     let Records { inputs, form } = aside(content.len(), move || record::read(&version.signature, &records)).await?;
