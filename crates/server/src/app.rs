@@ -125,6 +125,10 @@ fn run(
     allow_signature_change: bool,
 ) -> Run {
     let (instances, threads) = fit(batching, cores());
+    if threads < batching.threads.nonzero() {
+        let asked = batching.threads.get();
+        tracing::warn!(asked, used = threads, %instances, cores = cores(), "batching.threads is more than the machine has cores for");
+    }
     Run {
         options: Options { engine: engine.unwrap_or(config.engine.default), device, instances, threads },
         auto_instances: batching.instances.0.is_none(),
