@@ -15,7 +15,7 @@ fn slow_and_quick(queue_rows: usize, more: &str) -> (Folder, Gateway) {
     let folder = Folder::default();
     folder.publish("slow", 1, &slow());
     folder.publish("add", 1, &onnx::add_constant(1.0, 2));
-    let batching = format!("{{ max_rows: 1, queue_rows: {queue_rows}, queue_timeout: 60s, execution: threads }}");
+    let batching = format!("{{ max_rows: 1, queue_rows: {queue_rows}, queue_timeout: 60s, execution: threads, instances: 1 }}");
     let gateway =
         Gateway::start(&folder, &format!("models: [ {{ name: slow, batching: {batching} }}, {{ name: add }} ]\n{more}"));
     (folder, gateway)
@@ -144,7 +144,7 @@ fn until_merged(gateway: &Gateway, model: &str, mut round: impl FnMut()) {
 fn requests_that_share_a_run_get_their_own_answers() {
     let folder = Folder::default();
     folder.publish("add", 1, &onnx::add_constant(1.0, 2));
-    let gateway = Gateway::start(&folder, "batching: { max_rows: 16, max_delay: 100ms, execution: threads }");
+    let gateway = Gateway::start(&folder, "batching: { max_rows: 16, max_delay: 100ms, execution: threads, instances: 1 }");
     let request = |i: usize| Request::post(&infer_path("add"), infer(&[1, 2], &[i as f32, 0.5]).to_string());
     until_merged(&gateway, "add", || {
         for (i, response) in together(&gateway, 16, request).into_iter().enumerate() {
@@ -158,7 +158,7 @@ fn requests_that_share_a_run_get_their_own_answers() {
 fn a_request_that_fails_in_the_run_fails_alone() {
     let folder = Folder::default();
     folder.publish("table", 1, &onnx::fails_on_some());
-    let gateway = Gateway::start(&folder, "batching: { max_rows: 8, max_delay: 100ms, execution: threads }");
+    let gateway = Gateway::start(&folder, "batching: { max_rows: 8, max_delay: 100ms, execution: threads, instances: 1 }");
     let request = |i: usize| {
         let index = if i == 5 { 99 } else { i % 3 };
         let input = json!({ "name": "index", "datatype": "INT64", "shape": [1], "data": [index] });

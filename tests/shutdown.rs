@@ -13,7 +13,7 @@ fn start(shutdown: &str) -> (Folder, Gateway) {
     let folder = Folder::default();
     folder.publish("slow", 1, &slow());
     folder.publish("add", 1, &onnx::add_constant(1.0, 2));
-    let batching = "{ max_rows: 1, queue_rows: 1000000, queue_timeout: 60s, execution: threads }";
+    let batching = "{ max_rows: 1, queue_rows: 1000000, queue_timeout: 60s, execution: threads, instances: 1 }";
     let models = format!("models: [ {{ name: slow, batching: {batching} }}, {{ name: add }} ]");
     let gateway = Gateway::start(&folder, &format!("{models}\nshutdown: {shutdown}"));
     (folder, gateway)

@@ -184,7 +184,7 @@ fn swaps_under_load_lose_nothing_mix_nothing_and_leave_nothing_behind() {
 fn requests_that_share_a_run_see_one_version() {
     let folder = Folder::default();
     folder.publish("m", 1, &versioned(1));
-    let gateway = Gateway::start(&folder, "batching: { max_rows: 32, max_delay: 5ms, execution: threads }");
+    let gateway = Gateway::start(&folder, "batching: { max_rows: 32, max_delay: 5ms, execution: threads, instances: 1 }");
     let seen = under_load(&gateway, 8, || (2..=10).for_each(|version| swap(&folder, &gateway, version)));
     assert!(seen.wrong.is_empty(), "{} of {} answers: {:#?}", seen.wrong.len(), seen.answers, seen.wrong);
     let runs = gateway.metric("sluicegate_batch_rows_count", &[("model", "m")]);
@@ -196,7 +196,7 @@ fn a_slow_request_keeps_its_version_to_its_end() {
     let folder = Folder::default();
     folder.publish("m", 1, &slow());
     let gateway =
-        Gateway::start(&folder, "batching: { max_rows: 1, queue_rows: 1000000, queue_timeout: 60s, execution: threads }");
+        Gateway::start(&folder, "batching: { max_rows: 1, queue_rows: 1000000, queue_timeout: 60s, execution: threads, instances: 1 }");
     let count = slow_rows(&gateway, "m", 4.0);
     let mut client = gateway.client();
     let asked = thread::spawn(move || client.request(&slow_request("m", count)).expect("an answer"));
