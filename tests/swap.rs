@@ -195,8 +195,10 @@ fn requests_that_share_a_run_see_one_version() {
 fn a_slow_request_keeps_its_version_to_its_end() {
     let folder = Folder::default();
     folder.publish("m", 1, &slow());
-    let gateway =
-        Gateway::start(&folder, "batching: { max_rows: 1, queue_rows: 1000000, queue_timeout: 60s, execution: threads, instances: 1 }");
+    let gateway = Gateway::start(
+        &folder,
+        "batching: { max_rows: 1, queue_rows: 1000000, queue_timeout: 60s, execution: threads, instances: 1 }",
+    );
     let count = slow_rows(&gateway, "m", 4.0);
     let mut client = gateway.client();
     let asked = thread::spawn(move || client.request(&slow_request("m", count)).expect("an answer"));
