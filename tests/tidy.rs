@@ -249,3 +249,12 @@ fn every_metric_is_named_in_one_place() {
 fn nothing_is_unwrapped_on_the_way_of_a_request() {
     hold("no unwrap outside of tests", lines_where(|_, line| line.contains(".unwrap()") || line.contains(".unwrap_err()")));
 }
+
+#[test]
+fn every_test_of_the_process_is_run() {
+    let manifest = fs::read_to_string(repository().join("tests/Cargo.toml")).expect("a manifest");
+    let files = fs::read_dir(repository().join("tests")).expect("the tests").flatten();
+    let names = files.filter_map(|entry| entry.file_name().to_string_lossy().strip_suffix(".rs").map(str::to_owned));
+    let missing = names.filter(|name| !manifest.contains(&format!("name = \"{name}\"\npath = \"{name}.rs\"")));
+    hold("tests/Cargo.toml names each file of tests/", missing.map(|name| format!("tests/{name}.rs")));
+}
