@@ -98,7 +98,7 @@ pub(crate) struct Work {
 
 pub(crate) struct State {
     pub(crate) waiting: Waiting<Work>,
-    /// Instances that nobody runs. Where execution is inline and nobody waits for company, one is here only if nothing waits.
+    /// Instances that nobody runs. Where execution is inline, what waits beside one has a ticket whose turn to lead is to come.
     pub(crate) idle: Vec<Instance>,
     /// The model's own threads; each one has an instance and keeps it.
     pub(crate) threads: Vec<JoinHandle<()>>,
