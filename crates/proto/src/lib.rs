@@ -1,0 +1,16 @@
+//! The protobuf messages of the Open Inference Protocol and of Triton's model configuration.
+//!
+//! [`inference`] has the messages, [`descriptors`] what they are made from, [`config`] the two text forms of a model's
+//! configuration: `config.pbtxt` and JSON. The service itself is made where it is served.
+
+pub mod config;
+
+/// The messages, as `proto/*.proto` has them.
+#[expect(missing_docs, unreachable_pub, reason = "generated")]
+#[allow(clippy::all, clippy::pedantic, reason = "generated")]
+pub mod inference {
+    include!(concat!(env!("OUT_DIR"), "/inference.rs"));
+}
+
+/// The `FileDescriptorSet` of all messages and of the service, encoded.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
