@@ -1,5 +1,7 @@
 //! The HTTP side: the routes, and what every handler shares.
 //!
+//! The two that answer predictions come first, in [`hot`], without the router.
+//!
 //! | path | file |
 //! |---|---|
 //! | `/v2/models/{m}[/versions/{v}]/infer` | [`infer`] |
@@ -17,6 +19,7 @@ pub mod caching;
 pub mod docs;
 pub mod exchange;
 pub mod health;
+pub mod hot;
 pub mod infer;
 pub mod models;
 pub mod openapi;
@@ -108,9 +111,7 @@ impl Api {
 }
 
 async fn not_found(request: axum::extract::Request) -> axum::response::Response {
-    let head = Head::of(request.headers());
-    let error = Error::new(Code::NotFound, "Not Found");
-    answer::error(Dialect::of(request.uri().path()), &head, &error)
+    answer::nowhere(&request)
 }
 
 async fn method_not_allowed(request: axum::extract::Request) -> axum::response::Response {

@@ -8,6 +8,7 @@ use metrics::counter;
 use parking_lot::Mutex;
 use serde::Serialize;
 use sluicegate_api::http::body::Bounds;
+use sluicegate_api::http::hot::Routes;
 use sluicegate_api::http::openapi::Cache;
 use sluicegate_api::http::{Api, Shared};
 use sluicegate_batch::{Execution, Limits};
@@ -228,14 +229,14 @@ impl App {
             })
         };
         let upkeep = tokio::spawn(Metrics::upkeep(Metrics::clone(&metrics)));
-        let mut routes = api.routes();
-        if let Some(cors) = &config.http.cors {
-            routes = routes.layer(cors_layer(cors));
-        }
+        let routes = match &config.http.cors {
+            Some(cors) => api.routes().layer(cors_layer(cors)).into(),
+            None => Routes::new(api.clone()),
+        };
         let served = tokio::spawn(http.serve(routes, threads, shutdown.clone()));
         // Operators watch the end of it too: their address closes last.
         let after = Shutdown::new(std::time::Duration::from_secs(1));
-        let watched = tokio::spawn(ops.serve(api.ops_routes(render), Arc::new(Threads::here()), after.clone()));
+        let watched = tokio::spawn(ops.serve(api.ops_routes(render).into(), Arc::new(Threads::here()), after.clone()));
 
         let signal = signals.terminated().await;
         signals.exit_at_next();

@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use sluicegate_api::http::hot::Routes;
 use sluicegate_core::{Code, Error, Result};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
@@ -100,11 +100,11 @@ impl Listener {
 
     /// Serves until `shutdown` begins, then takes no more connections, closes idle ones, and lets the others finish their
     /// requests until its grace has passed; what is left then is cut.
-    pub async fn serve(self, router: Router, threads: Arc<Threads>, shutdown: Shutdown) -> Drained {
+    pub async fn serve(self, routes: Routes, threads: Arc<Threads>, shutdown: Shutdown) -> Drained {
         let Self { name, address, socket, settings } = self;
         tracing::info!(listener = name, %address, "listening");
         let slots = Arc::new(Semaphore::new(settings.max_connections));
-        let server = connection::Server::new(router, settings, threads, shutdown.clone());
+        let server = connection::Server::new(routes, settings, threads, shutdown.clone());
 
         tokio::select! {
             biased;

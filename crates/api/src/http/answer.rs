@@ -244,6 +244,12 @@ pub fn error(dialect: Dialect, head: &Head, error: &Error) -> Response {
     response
 }
 
+/// The answer to a path that leads nowhere.
+pub fn nowhere<B>(request: &http::Request<B>) -> Response {
+    let error = Error::new(Code::NotFound, "Not Found");
+    self::error(Dialect::of(request.uri().path()), &Head::of(request.headers()), &error)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

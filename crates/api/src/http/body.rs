@@ -3,11 +3,11 @@
 use std::io::Read;
 use std::time::Duration;
 
-use axum::body::{Body, HttpBody};
 use bytes::{Buf, Bytes, BytesMut};
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
+use http_body::Body;
 use http_body_util::BodyExt;
 use sluicegate_core::{Code, Error, Result};
 
@@ -33,7 +33,11 @@ pub struct Bounds {
 /// # Errors
 /// [`Code::BodyTooLarge`], [`Code::SlowBody`], [`Code::BadEncoding`], [`Code::UnsupportedMedia`], or [`Code::Cancelled`]
 /// where the caller left.
-pub async fn read(headers: &HeaderMap, body: Body, bounds: Bounds) -> Result<Bytes> {
+pub async fn read<B>(headers: &HeaderMap, body: B, bounds: Bounds) -> Result<Bytes>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
     // Most bodies are there already, and then no timer is armed.
     tokio::time::timeout(bounds.time, receive(headers, body, bounds.size)).await.unwrap_or_else(|_| {
         let message = format!("the body did not come within {:?}; raise http.body_timeout to wait longer", bounds.time);
@@ -41,7 +45,11 @@ pub async fn read(headers: &HeaderMap, body: Body, bounds: Bounds) -> Result<Byt
     })
 }
 
-async fn receive(headers: &HeaderMap, mut body: Body, bound: usize) -> Result<Bytes> {
+async fn receive<B>(headers: &HeaderMap, mut body: B, bound: usize) -> Result<Bytes>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
     let whole = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if whole > bound {
         discard(body).await;
@@ -78,7 +86,11 @@ fn aligned(room: usize, head: usize) -> BytesMut {
     all
 }
 
-async fn frame(body: &mut Body) -> Result<Option<Bytes>> {
+async fn frame<B>(body: &mut B) -> Result<Option<Bytes>>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
     loop {
         match body.frame().await {
             None => return Ok(None),
@@ -93,7 +105,11 @@ async fn frame(body: &mut Body) -> Result<Option<Bytes>> {
     }
 }
 
-async fn discard(mut body: Body) {
+async fn discard<B>(mut body: B)
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
     let mut left = COURTESY;
     while let Ok(Some(data)) = frame(&mut body).await {
         left = left.saturating_sub(data.len());
@@ -137,6 +153,7 @@ mod tests {
     use std::convert::Infallible;
     use std::io::Write;
 
+    use axum::body::Body;
     use http::HeaderValue;
 
     use super::*;

@@ -1,9 +1,9 @@
 //! One request on its way through: what every route that asks a model does before its decoding and after its encoding.
 
-use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, Request};
+use http_body::Body;
 use sluicegate_core::{Code, Error, ModelRef, Result};
 use sluicegate_gateway::{Routed, meter};
 
@@ -44,7 +44,16 @@ impl Exchange {
     ///
     /// # Errors
     /// The answer to a request that had no room, no whole body, or no version.
-    pub async fn enter(api: &Api, dialect: Dialect, target: Result<ModelRef<'_>>, request: Request) -> Result<Self, Response> {
+    pub async fn enter<B>(
+        api: &Api,
+        dialect: Dialect,
+        target: Result<ModelRef<'_>>,
+        request: Request<B>,
+    ) -> Result<Self, Response>
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
         let (parts, content) = request.into_parts();
         let head = Head::of(&parts.headers);
         let entered = async {

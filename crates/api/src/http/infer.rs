@@ -6,12 +6,13 @@ use axum::extract::{FromRequestParts, RawPathParams, Request as HttpRequest, Sta
 use axum::response::Response as HttpResponse;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
+use http_body::Body;
 use sluicegate_codec::binary;
 use sluicegate_codec::json::{self, Binary, Encoded};
 use sluicegate_core::{Code, DType, Dim, Error, ModelRef, Request, Result, Shape, VersionRef};
 use sluicegate_registry::Live;
 
-use super::answer::{self, Dialect, Head};
+use super::answer::{self as wire, Dialect, Head};
 use super::exchange::{Exchange, aside};
 use super::{Api, caching};
 
@@ -29,6 +30,14 @@ impl Parts {
         self.part("version")
     }
 
+    /// The model and version that the path names.
+    ///
+    /// # Errors
+    /// [`Code::UnknownVersion`] where the version is none.
+    pub fn target(&self) -> Result<ModelRef<'_>> {
+        target(self.model(), self.version())
+    }
+
     fn part(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(key, _)| *key == name).map(|(_, value)| value)
     }
@@ -40,16 +49,25 @@ impl<S: Send + Sync> FromRequestParts<S> for Parts {
     async fn from_request_parts(parts: &mut http::request::Parts, state: &S) -> Result<Self, HttpResponse> {
         RawPathParams::from_request_parts(parts, state).await.map(Self).map_err(|rejection| {
             let error = Error::new(Code::NotFound, rejection.body_text());
-            answer::error(Dialect::of(parts.uri.path()), &Head::of(&parts.headers), &error)
+            wire::error(Dialect::of(parts.uri.path()), &Head::of(&parts.headers), &error)
         })
     }
 }
 
 /// Answers an inference request.
 pub async fn infer(State(api): State<Api>, parts: Parts, request: HttpRequest) -> HttpResponse {
-    match Exchange::enter(&api, Dialect::V2, target(&parts), request).await {
+    answer(&api, parts.target(), request).await
+}
+
+/// Answers an inference request for a model.
+pub async fn answer<B>(api: &Api, target: Result<ModelRef<'_>>, request: http::Request<B>) -> HttpResponse
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
+    match Exchange::enter(api, Dialect::V2, target, request).await {
         Ok(exchange) => {
-            let outcome = run(&api, &exchange).await;
+            let outcome = run(api, &exchange).await;
             exchange.leave(outcome)
         }
         Err(refusal) => refusal,
@@ -60,9 +78,8 @@ pub async fn infer(State(api): State<Api>, parts: Parts, request: HttpRequest) -
 ///
 /// # Errors
 /// [`Code::UnknownVersion`] where the version is none.
-pub fn target(parts: &Parts) -> Result<ModelRef<'_>> {
-    let version = parts.version().map(str::parse::<VersionRef>).transpose()?;
-    Ok(ModelRef { model: parts.model(), version })
+pub fn target<'a>(model: &'a str, version: Option<&str>) -> Result<ModelRef<'a>> {
+    Ok(ModelRef { model, version: version.map(str::parse::<VersionRef>).transpose()? })
 }
 
 async fn run(api: &Api, exchange: &Exchange) -> Result<HttpResponse> {
@@ -78,9 +95,9 @@ async fn run(api: &Api, exchange: &Exchange) -> Result<HttpResponse> {
     let id = response.id.clone().unwrap_or_else(|| head.id().to_owned());
     let Encoded { body, json } = aside(response.payload(), move || json::write(&response, &id, &binary)).await?;
     let content_type = if json.is_some() { "application/octet-stream" } else { "application/json" };
-    let mut response = answer::respond(head, StatusCode::OK, HeaderValue::from_static(content_type), body);
+    let mut response = wire::respond(head, StatusCode::OK, HeaderValue::from_static(content_type), body);
     if let Some(json) = json {
-        response.headers_mut().insert(answer::HEADER_LENGTH, HeaderValue::from(json));
+        response.headers_mut().insert(wire::HEADER_LENGTH, HeaderValue::from(json));
     }
     caching::tell(&mut response, cached);
     meter.encode.record(encoding.elapsed());
@@ -88,7 +105,7 @@ async fn run(api: &Api, exchange: &Exchange) -> Result<HttpResponse> {
 }
 
 async fn decode(live: &Live, headers: &HeaderMap, content: Bytes) -> Result<(Request, Binary)> {
-    let length = headers.get(answer::HEADER_LENGTH).map(|length| length.to_str().unwrap_or_default());
+    let length = headers.get(wire::HEADER_LENGTH).map(|length| length.to_str().unwrap_or_default());
     let (head, raw) = binary::split(length, content)?;
     match raw {
         // A length of zero: the body is one tensor and nothing else.

@@ -11,7 +11,7 @@ use sluicegate_registry::{Live, Served};
 
 use super::Api;
 use super::answer::{self, Dialect, Head};
-use super::infer::{Parts, target};
+use super::infer::Parts;
 
 /// The extensions that are really served.
 pub const EXTENSIONS: &[&str] = &["binary_tensor_data", "schedule_policy", "parameters"];
@@ -34,7 +34,7 @@ pub async fn list(State(api): State<Api>, request: Request) -> Response {
 pub async fn metadata(State(api): State<Api>, parts: Parts, request: Request) -> Response {
     let head = Head::of(request.headers());
     let table = api.gateway.published().load();
-    let found = target(&parts).and_then(|target| {
+    let found = parts.target().and_then(|target| {
         let live = table.find(target.model, target.version.as_ref())?;
         Ok((live, table.models.get(target.model)))
     });
@@ -74,7 +74,7 @@ fn describe(live: &Live, served: Option<&Served>) -> Value {
 pub async fn ready(State(api): State<Api>, parts: Parts, request: Request) -> Response {
     let head = Head::of(request.headers());
     let table = api.gateway.published().load();
-    let found = target(&parts).and_then(|target| table.find(target.model, target.version.as_ref()));
+    let found = parts.target().and_then(|target| table.find(target.model, target.version.as_ref()));
     match found {
         Ok(live) => answer::json(&head, StatusCode::OK, &json!({ "name": live.model, "ready": true })),
         Err(error) => answer::error(Dialect::V2, &head, &error),

@@ -4,22 +4,32 @@ use std::time::Instant;
 
 use axum::extract::{Request as HttpRequest, State};
 use axum::response::Response as HttpResponse;
+use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, StatusCode};
+use http_body::Body;
 use sluicegate_codec::record::{self, Records};
 use sluicegate_core::{Error, ModelRef, Problem, Request, Result};
 
-use super::answer::{self, Dialect};
+use super::answer::{self as wire, Dialect};
 use super::exchange::{Exchange, aside};
 use super::infer::Parts;
 use super::{Api, caching};
 
 /// Answers one record with one object, a list of records with a list.
 pub async fn predict(State(api): State<Api>, parts: Parts, request: HttpRequest) -> HttpResponse {
-    let target = ModelRef::parse(parts.model());
-    match Exchange::enter(&api, Dialect::Typed, target, request).await {
+    answer(&api, ModelRef::parse(parts.model()), request).await
+}
+
+/// Answers a record or a list of them for a model.
+pub async fn answer<B>(api: &Api, target: Result<ModelRef<'_>>, request: http::Request<B>) -> HttpResponse
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
+    match Exchange::enter(api, Dialect::Typed, target, request).await {
         Ok(exchange) => {
-            let outcome = run(&api, &exchange).await;
+            let outcome = run(api, &exchange).await;
             exchange.leave(outcome)
         }
         Err(refusal) => refusal,
@@ -38,7 +48,7 @@ async fn run(api: &Api, exchange: &Exchange) -> Result<HttpResponse> {
     let encoding = Instant::now();
     let (version, bytes, cached) = (live.clone(), response.payload(), response.cached);
     let body = aside(bytes, move || Ok(record::encode::write(&version.signature, &response, form))).await?;
-    let mut answer = answer::respond(head, StatusCode::OK, HeaderValue::from_static("application/json"), body);
+    let mut answer = wire::respond(head, StatusCode::OK, HeaderValue::from_static("application/json"), body);
     caching::tell(&mut answer, cached);
     live.meter.encode.record(encoding.elapsed());
     Ok(answer)

@@ -3,13 +3,13 @@
 use std::pin::pin;
 use std::sync::Arc;
 
-use axum::Router;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use sluicegate_api::http::hot::Routes;
 use tokio::net::TcpStream;
 use tokio::time::{Duration, Instant, sleep};
 
-use super::pulse::{Judge, Pulse, Pulsed, Routes, Verdict};
+use super::pulse::{Judge, Pulse, Pulsed, Verdict, Watched};
 use super::threads::Deal;
 use super::{Settings, Shutdown, Threads};
 
@@ -19,7 +19,7 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// What all connections of a listener share.
 pub(super) struct Server {
-    router: Router,
+    routes: Routes,
     settings: Settings,
     shutdown: Shutdown,
     http: Builder<Deal>,
@@ -27,25 +27,25 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn new(router: Router, settings: Settings, threads: Arc<Threads>, shutdown: Shutdown) -> Self {
+    pub(super) fn new(routes: Routes, settings: Settings, threads: Arc<Threads>, shutdown: Shutdown) -> Self {
         let mut http = Builder::new(Deal(threads.clone()));
         // hyper's own timer of the head runs while a connection is idle, and is made anew for each request: see `pulse`
         http.http1().timer(TokioTimer::new()).header_read_timeout(None);
         http.http2().timer(TokioTimer::new()).keep_alive_interval(settings.keep_alive).max_concurrent_streams(256);
-        Self { router, settings, shutdown, http, threads }
+        Self { routes, settings, shutdown, http, threads }
     }
 
     /// Serves one connection to its end.
     pub(super) fn connection(&self, stream: std::net::TcpStream) -> impl Future<Output = ()> + Send + 'static {
         let Settings { keep_alive, header_timeout, .. } = self.settings;
         let (begun, cut) = self.shutdown.of_connection();
-        let (router, http) = (self.router.clone(), self.http.clone());
+        let (routes, http) = (self.routes.clone(), self.http.clone());
         async move {
             // only now, on the thread that is to read it
             let Ok(stream) = TcpStream::from_std(stream) else { return };
             let pulse = Arc::new(Pulse::default());
             let io = TokioIo::new(Pulsed::new(stream, Arc::clone(&pulse)));
-            let mut connection = pin!(http.serve_connection(io, Routes { router, pulse: Arc::clone(&pulse) }));
+            let mut connection = pin!(http.serve_connection(io, Watched { routes, pulse: Arc::clone(&pulse) }));
             let mut begun = pin!(begun.cancelled());
             let mut cut = pin!(cut.cancelled());
             let period = Judge::period(keep_alive, header_timeout);

@@ -8,15 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 
-use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response};
-use axum::routing::future::RouteFuture;
 use hyper::body::{Bytes, Frame, Incoming, SizeHint};
 use hyper::service::Service;
+use sluicegate_api::http::hot::{self, Routes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Duration, Instant};
-use tower::Service as _;
 
 /// The counts of one connection.
 #[derive(Debug, Default)]
@@ -154,8 +152,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Pulsed<T> {
 }
 
 /// The routes, for one connection: each request is active until the last byte of its answer is taken.
-pub(super) struct Routes {
-    pub(super) router: Router,
+pub(super) struct Watched {
+    pub(super) routes: Routes,
     pub(super) pulse: Arc<Pulse>,
 }
 
@@ -171,7 +169,7 @@ impl Drop for Active {
 
 /// An answer on its way.
 pub(super) struct Answering {
-    answer: RouteFuture<Infallible>,
+    answer: hot::Answering,
     active: Option<Active>,
 }
 
@@ -181,7 +179,7 @@ pub(super) struct Answer {
     _active: Option<Active>,
 }
 
-impl Service<Request<Incoming>> for Routes {
+impl Service<Request<Incoming>> for Watched {
     type Response = Response<Answer>;
     type Error = Infallible;
     type Future = Answering;
@@ -190,8 +188,7 @@ impl Service<Request<Incoming>> for Routes {
         self.pulse.started.fetch_add(1, Relaxed);
         self.pulse.active.fetch_add(1, Relaxed);
         let active = Active(Arc::clone(&self.pulse));
-        // a router is always ready
-        Answering { answer: self.router.clone().call(request), active: Some(active) }
+        Answering { answer: self.routes.answer(request), active: Some(active) }
     }
 }
 

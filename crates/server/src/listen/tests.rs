@@ -30,7 +30,7 @@ fn run(settings: Settings, grace: Duration) -> Running {
     let listener = Listener::bind("http", SocketAddr::from(([127, 0, 0, 1], 0)), settings).expect("a free port");
     let address = listener.local_addr();
     let shutdown = Shutdown::new(grace);
-    let task = tokio::spawn(listener.serve(router, Arc::new(Threads::start(2).expect("two threads")), shutdown.clone()));
+    let task = tokio::spawn(listener.serve(router.into(), Arc::new(Threads::start(2).expect("two threads")), shutdown.clone()));
     Running { address, shutdown, task }
 }
 

@@ -1,0 +1,132 @@
+//! The two routes that nearly every request takes, ahead of the router: they need no table of paths, and nothing boxed.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::response::Response;
+use axum::routing::future::RouteFuture;
+use bytes::Bytes;
+use http::{Method, Request};
+use http_body::Body;
+use sluicegate_core::ModelRef;
+use tower_service::Service;
+
+use super::{Api, infer, predict};
+
+/// The routes of an address.
+#[derive(Clone)]
+pub struct Routes {
+    hot: Option<Api>,
+    router: Router,
+}
+
+/// A path of one of the two.
+#[derive(Debug, PartialEq, Eq)]
+enum Hot<'a> {
+    Infer { model: &'a str, version: Option<&'a str> },
+    Predict { model: &'a str },
+}
+
+impl<'a> Hot<'a> {
+    /// Reads a path. Those with escapes, and all others, are for the router.
+    fn read(path: &'a str) -> Option<Self> {
+        let is_part = |part: &&str| !part.is_empty() && !part.contains(['/', '%']);
+        if let Some(rest) = path.strip_prefix("/models/") {
+            return rest.strip_suffix("/predict").filter(is_part).map(|model| Self::Predict { model });
+        }
+        let rest = path.strip_prefix("/v2/models/")?.strip_suffix("/infer")?;
+        let (model, version) = rest.split_once("/versions/").map_or((rest, None), |(model, version)| (model, Some(version)));
+        (is_part(&model) && version.as_ref().is_none_or(is_part)).then_some(Self::Infer { model, version })
+    }
+}
+
+/// An answer on its way.
+pub enum Answering {
+    /// From one of the two.
+    Hot(Pin<Box<dyn Future<Output = Response> + Send>>),
+    /// From the router.
+    Routed(RouteFuture<Infallible>),
+}
+
+impl From<Router> for Routes {
+    fn from(router: Router) -> Self {
+        Self { hot: None, router }
+    }
+}
+
+impl Routes {
+    /// Those of an API, without layers.
+    pub fn new(api: Api) -> Self {
+        Self { router: api.routes(), hot: Some(api) }
+    }
+
+    /// Answers a request.
+    pub fn answer<B>(&self, request: Request<B>) -> Answering
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + std::fmt::Display,
+    {
+        match &self.hot {
+            Some(api) if request.method() == Method::POST && Hot::read(request.uri().path()).is_some() => {
+                Answering::Hot(Box::pin(answer(api.clone(), request)))
+            }
+            // A router is always ready.
+            _ => Answering::Routed(self.router.clone().call(request)),
+        }
+    }
+}
+
+async fn answer<B>(api: Api, request: Request<B>) -> Response
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
+    let uri = request.uri().clone();
+    match Hot::read(uri.path()) {
+        Some(Hot::Predict { model }) => predict::answer(&api, ModelRef::parse(model), request).await,
+        Some(Hot::Infer { model, version }) => infer::answer(&api, infer::target(model, version), request).await,
+        None => super::answer::nowhere(&request),
+    }
+}
+
+impl Future for Answering {
+    type Output = Result<Response, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Self::Hot(answer) => answer.as_mut().poll(cx).map(Ok),
+            Self::Routed(answer) => Pin::new(answer).poll(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_read_as_the_router_reads_it() {
+        let infer = |model, version| Some(Hot::Infer { model, version });
+        assert_eq!(Hot::read("/models/fraud/predict"), Some(Hot::Predict { model: "fraud" }));
+        assert_eq!(Hot::read("/models/fraud@2/predict"), Some(Hot::Predict { model: "fraud@2" }));
+        assert_eq!(Hot::read("/v2/models/fraud/infer"), infer("fraud", None));
+        assert_eq!(Hot::read("/v2/models/fraud/versions/3/infer"), infer("fraud", Some("3")));
+        for other in [
+            "/",
+            "/models//predict",
+            "/models/a/b/predict",
+            "/models/a%20b/predict",
+            "/models/predict",
+            "/v2/models//infer",
+            "/v2/models/a/versions//infer",
+            "/v2/models/a/versions/1/2/infer",
+            "/v2/models/a/b/infer",
+            "/v2/models/infer",
+            "/v2/models/a/infer/",
+        ] {
+            assert_eq!(Hot::read(other), None, "{other}");
+        }
+    }
+}
