@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use sluicegate_api::http::body::Bounds;
+use sluicegate_api::http::hot::Routes;
 use sluicegate_api::http::openapi::Cache;
 use sluicegate_api::http::{Api, Shared};
 use sluicegate_engine::{Engines, Search};
@@ -86,7 +87,7 @@ fn serve(registry: &Registry) -> SocketAddr {
             let settings = Settings::from(&Config::default().http);
             let listener = Listener::bind("http", ([127, 0, 0, 1], 0).into(), settings).expect("a free port");
             sender.send(listener.local_addr()).expect("the test waits for it");
-            listener.serve(api.routes(), Arc::new(Threads::here()), Shutdown::new(Duration::ZERO)).await
+            listener.serve(Routes::new(api), Arc::new(Threads::here()), Shutdown::new(Duration::ZERO)).await
         })
     });
     address.recv().expect("an address")

@@ -6,8 +6,7 @@
 pub mod config;
 
 /// The messages, as `proto/*.proto` has them.
-#[expect(missing_docs, unreachable_pub, reason = "generated")]
-#[allow(clippy::all, clippy::pedantic, reason = "generated")]
+#[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated")]
 pub mod inference {
     include!(concat!(env!("OUT_DIR"), "/inference.rs"));
 }
