@@ -12,6 +12,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess
 use serde_json::value::RawValue;
 use sluicegate_core::shape::MAX_RANK;
 use sluicegate_core::{Code, DType, Error, Problem, Request, Response, Result, Shape, Tensor};
+use smallvec::SmallVec;
 
 use super::binary::{self, Raw};
 use super::elements::{self, Elements, Fill, Name};
@@ -198,7 +199,7 @@ impl<'de> DeserializeSeed<'de> for Sizes {
     type Value = Result<Shape>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Result<Shape>, D::Error> {
-        Vec::<i64>::deserialize(deserializer).map(|sizes| shape(&sizes))
+        SmallVec::<[i64; MAX_RANK]>::deserialize(deserializer).map(|sizes| shape(&sizes))
     }
 }
 
@@ -318,46 +319,43 @@ pub struct Encoded {
 /// [`Code::InvalidTensor`] where an output has no JSON form and was not asked for as binary.
 pub fn write(response: &Response, id: &str, binary: &Binary) -> Result<Encoded> {
     let mut body = Vec::with_capacity(256 + 128 * response.outputs.len() + 2 * response.payload());
-    let mut tensors = Vec::with_capacity(body.capacity());
-    let (mut raw, mut lost) = (Vec::new(), 0);
-    for output in &response.outputs {
+    body.extend_from_slice(b"{\"model_name\":");
+    elements::text(&mut body, response.model.as_str().as_bytes());
+    // Writing to memory does not fail.
+    let _ = write!(body, ",\"model_version\":\"{}\",\"id\":", response.version);
+    elements::text(&mut body, id.as_bytes());
+    let mut lost = 0;
+    for (place, output) in response.outputs.iter().enumerate() {
+        body.extend_from_slice(if place == 0 { b",\"outputs\":[{\"name\":" } else { b",{\"name\":" });
         let (dtype, tensor) = (output.tensor.dtype(), &output.tensor);
-        if !tensors.is_empty() {
-            tensors.push(b',');
-        }
-        tensors.extend_from_slice(b"{\"name\":");
-        elements::text(&mut tensors, output.name.as_bytes());
-        tensors.extend_from_slice(b",\"datatype\":\"");
-        tensors.extend_from_slice(dtype.name().as_bytes());
-        tensors.extend_from_slice(b"\",\"shape\":");
-        // Writing to memory does not fail.
-        let _ = serde_json::to_writer(&mut tensors, tensor.shape().sizes());
+        elements::text(&mut body, output.name.as_bytes());
+        body.extend_from_slice(b",\"datatype\":\"");
+        body.extend_from_slice(dtype.name().as_bytes());
+        body.extend_from_slice(b"\",\"shape\":");
+        let _ = serde_json::to_writer(&mut body, tensor.shape().sizes());
         if binary.is(&output.name) {
-            let size = binary::encode(&mut raw, tensor);
-            let _ = write!(tensors, ",\"parameters\":{{\"binary_data_size\":{size}}}}}");
+            let _ = write!(body, ",\"parameters\":{{\"binary_data_size\":{}}}}}", tensor.payload());
         } else if matches!(dtype, DType::Fp16 | DType::Bf16) {
             let message = format!("output `{}`: {dtype} has no JSON form; ask for it with binary_data", output.name);
             return Err(Error::new(Code::InvalidTensor, message));
         } else {
-            tensors.extend_from_slice(b",\"data\":[");
-            lost += elements::write(&mut tensors, tensor, 0..tensor.elements());
-            tensors.extend_from_slice(b"]}");
+            body.extend_from_slice(b",\"data\":[");
+            lost += elements::write(&mut body, tensor, 0..tensor.elements());
+            body.extend_from_slice(b"]}");
         }
     }
-    body.extend_from_slice(b"{\"model_name\":");
-    elements::text(&mut body, response.model.as_str().as_bytes());
-    let _ = write!(body, ",\"model_version\":\"{}\",\"id\":", response.version);
-    elements::text(&mut body, id.as_bytes());
+    body.extend_from_slice(if response.outputs.is_empty() { b",\"outputs\":[]" } else { b"]" });
     if lost > 0 {
         let _ = write!(body, ",\"parameters\":{{\"nonfinite_count\":{lost}}}");
     }
-    body.extend_from_slice(b",\"outputs\":[");
-    body.extend_from_slice(&tensors);
-    body.extend_from_slice(b"]}");
-    let any = response.outputs.iter().any(|output| binary.is(&output.name));
-    let json = any.then_some(body.len());
-    body.extend_from_slice(&raw);
-    Ok(Encoded { body, json })
+    body.push(b'}');
+    let json = body.len();
+    let raw = response.outputs.iter().filter(|output| binary.is(&output.name));
+    let any = raw.fold(false, |_, output| {
+        binary::encode(&mut body, &output.tensor);
+        true
+    });
+    Ok(Encoded { body, json: any.then_some(json) })
 }
 
 #[cfg(test)]
