@@ -7,6 +7,7 @@ use std::{env, fs};
 use prost_build::Config;
 use protox::prost::Message;
 
+#[expect(clippy::disallowed_methods, reason = "cargo tells a build script by the environment alone")]
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
     let out = PathBuf::from(env::var("OUT_DIR")?);

@@ -46,8 +46,8 @@ impl<'a> Hot<'a> {
 pub enum Answering {
     /// From one of the two.
     Hot(Pin<Box<dyn Future<Output = Response> + Send>>),
-    /// From the router.
-    Routed(RouteFuture<Infallible>),
+    /// From the router: boxed, so that it does not widen the hot ones.
+    Routed(Box<RouteFuture<Infallible>>),
 }
 
 impl From<Router> for Routes {
@@ -73,7 +73,7 @@ impl Routes {
                 Answering::Hot(Box::pin(answer(api.clone(), request)))
             }
             // A router is always ready.
-            _ => Answering::Routed(self.router.clone().call(request)),
+            _ => Answering::Routed(Box::new(self.router.clone().call(request))),
         }
     }
 }
@@ -97,7 +97,7 @@ impl Future for Answering {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.get_mut() {
             Self::Hot(answer) => answer.as_mut().poll(cx).map(Ok),
-            Self::Routed(answer) => Pin::new(answer).poll(cx),
+            Self::Routed(answer) => Pin::new(&mut **answer).poll(cx),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Listening and draining, over real sockets on the loopback address.
 
+use axum::Router;
 use axum::routing::get;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
