@@ -49,7 +49,7 @@ docs: need-rust ## the documents of the code, with warnings denied
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
 
 generate: need-rust ## write docs/config.md, docs/config.schema.json and docs/metrics.md anew
-	SLUICEGATE_BLESS=1 cargo test --locked -p sluicegate-server --test generated
+	SLUICEGATE_BLESS=1 cargo test --locked -p sluicegate-config --test generated
 
 models: $(TRAINING)/ready ## train the sample models anew
 	$(TRAINING)/bin/python models/train.py

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
+use sluicegate_config::{Config, ENV_ONNXRUNTIME, ENV_PREFIX};
 use sluicegate_core::metric::{self, Type};
-use sluicegate_server::config::{Config, ENV_ONNXRUNTIME, ENV_PREFIX};
 
 /// Compares a document with what the code says; with `SLUICEGATE_BLESS=1`, writes it.
 fn compare(name: &str, expected: &str) {
@@ -21,7 +21,7 @@ fn compare(name: &str, expected: &str) {
     let got = fs::read_to_string(&path).unwrap_or_default();
     assert!(
         got == expected,
-        "docs/{name} is stale: run `make generate` (SLUICEGATE_BLESS=1 cargo test -p sluicegate-server --test generated)"
+        "docs/{name} is stale: run `make generate` (SLUICEGATE_BLESS=1 cargo test -p sluicegate-config --test generated)"
     );
 }
 
