@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{get, post};
-use sluicegate_core::{Code, Error};
+use sluicegate_core::{Code, Error, ModelName};
 use sluicegate_gateway::Gateway;
 use sluicegate_registry::Status;
 
@@ -52,12 +52,27 @@ pub struct Shared {
     pub config_state: Box<dyn Fn() -> serde_json::Value + Send + Sync>,
     /// What bounds a request's body.
     pub body: body::Bounds,
+    /// What is answered beside inference.
+    pub protocols: Protocols,
     /// This program's version.
     pub version: &'static str,
     /// A path prefix that an ingress leaves on requests: empty, or `/base`.
     pub root_path: String,
     /// The document of all that serves, kept until that changes.
     pub openapi: openapi::Cache,
+}
+
+/// What is answered beside the typed routes and inference, as the operator switched it.
+#[derive(Clone, Debug, Default)]
+pub struct Protocols {
+    /// The repository and logging extensions.
+    pub control: bool,
+    /// KServe's first protocol and TensorFlow Serving's.
+    pub v1: bool,
+    /// MLflow's and SageMaker's.
+    pub invocations: bool,
+    /// The model that they ask; `None` for the only one.
+    pub invocations_model: Option<ModelName>,
 }
 
 impl std::ops::Deref for Api {

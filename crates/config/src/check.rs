@@ -51,6 +51,7 @@ impl Checker<'_> {
         self.within(path!["http", "keep_alive"], http.keep_alive, second, hour);
         self.within(path!["http", "header_timeout"], http.header_timeout, Duration::from_millis(10), hour);
         self.within(path!["http", "max_body"], http.max_body, Size::from_mib(1), Size::from_mib(4096));
+        self.within(path!["grpc", "max_message"], config.grpc.max_message, Size::from_mib(1), Size::from_mib(4095));
         let root = &http.root_path;
         if !root.is_empty() && (!root.starts_with('/') || root.ends_with('/') || root.contains(char::is_whitespace)) {
             let expected = "expected a path that begins with `/` and does not end with one, as `/ml`, or nothing";
@@ -89,9 +90,12 @@ impl Checker<'_> {
 
     /// Rules about two values.
     fn relations(&mut self, config: &Config) {
-        let (http, ops) = (config.http.address.0, config.ops.address.0);
-        if http == ops && http.port() != 0 {
-            self.refuse(path!["ops", "address"], format_args!("expected another address than http.address, got {ops} for both"));
+        let (http, grpc, ops) = (config.http.address.0, config.grpc.address.0, config.ops.address.0);
+        for (name, address, others) in [("grpc", grpc, &[("http", http)][..]), ("ops", ops, &[("http", http), ("grpc", grpc)])] {
+            if let Some((other, _)) = others.iter().find(|(_, other)| *other == address && address.port() != 0) {
+                let message = format_args!("expected another address than {other}.address, got {address} for both");
+                self.refuse(path![name, "address"], message);
+            }
         }
         if config.registries.is_empty() {
             let message = "at least one is needed: give a directory with --models DIR, or list registries in the file";

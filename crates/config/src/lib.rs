@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 pub use error::ConfigError;
 pub use models::{Also, Batching, Cache, Execution, Model, ModelBatching, Version};
 pub use overrides::Overrides;
-pub use sections::{Cors, Engine, Http, Limits, Log, LogFormat, Ops, Registry, RegistryType, Shutdown};
+pub use sections::{Cors, Engine, Grpc, Http, Limits, Log, LogFormat, Ops, Protocols, Registry, RegistryType, Shutdown};
 pub use text::{Address, Auto, Count, Duration, Size};
 pub use watch::Watched;
 
@@ -53,8 +53,12 @@ pub const ENV_ONNXRUNTIME: &str = "ORT_DYLIB_PATH";
 pub struct Config {
     /// The address for applications: inference, schemas, documentation.
     pub http: Http,
+    /// The address for clients of the Open Inference Protocol that speak gRPC.
+    pub grpc: Grpc,
     /// The address for operators: metrics, health, status.
     pub ops: Ops,
+    /// What is answered beside the typed routes and the inference routes of the Open Inference Protocol.
+    pub protocols: Protocols,
     /// What is logged to standard error, and how.
     pub log: Log,
     /// Bounds on the whole process.
@@ -133,7 +137,9 @@ impl Config {
     pub fn changed_sections(&self, next: &Self) -> Vec<&'static str> {
         [
             ("http", self.http != next.http),
+            ("grpc", self.grpc != next.grpc),
             ("ops", self.ops != next.ops),
+            ("protocols", self.protocols != next.protocols),
             ("log", self.log != next.log),
             ("limits", self.limits != next.limits),
             ("shutdown", self.shutdown != next.shutdown),

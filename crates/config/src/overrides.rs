@@ -11,6 +11,8 @@ use super::{ENV_PREFIX, LOCAL};
 pub struct Overrides {
     /// `--http`: [`http.address`](super::Http::address).
     pub http: Option<String>,
+    /// `--grpc`: [`grpc.address`](super::Grpc::address).
+    pub grpc: Option<String>,
     /// `--ops`: [`ops.address`](super::Ops::address).
     pub ops: Option<String>,
     /// `--models`: the directory of the registry [`LOCAL`].
@@ -34,6 +36,7 @@ pub(super) fn apply(tree: &mut Tree, env: &[(String, String)], flags: &Overrides
     let (models, library) = (text(&flags.models), text(&flags.onnxruntime));
     for (flag, words, value) in [
         ("--http", &["http", "address"][..], &flags.http),
+        ("--grpc", &["grpc", "address"], &flags.grpc),
         ("--ops", &["ops", "address"], &flags.ops),
         ("--models", &["registries", LOCAL, "path"], &models),
         ("--onnxruntime", &["engine", "onnxruntime"], &library),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+use sluicegate_core::ModelName;
 use sluicegate_engine::EngineChoice;
 
 use super::text::{Address, Count, Duration, Size};
@@ -37,6 +38,35 @@ pub struct Http {
 pub struct Cors {
     /// Origins as `https://app.example.com`, or `*` for every one.
     pub allow_origins: Vec<String>,
+}
+
+/// The address for clients of the Open Inference Protocol that speak gRPC.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Grpc {
+    /// Where to listen, as IP:PORT. A container listens on 0.0.0.0:8081. Changing it needs a restart.
+    pub address: Address,
+    /// Whether the address of `http` answers gRPC too, so that one port is enough.
+    pub on_http: bool,
+    /// The largest message that is read, after decompression too.
+    pub max_message: Size,
+}
+
+/// What is answered beside the typed routes and the inference routes of the Open Inference Protocol.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Protocols {
+    /// Whether callers may load and unload models and change what is logged: the protocol's repository and logging
+    /// extensions, over HTTP and gRPC. Off, they are answered with 403.
+    pub control: bool,
+    /// Whether `/v1/models/{model}:predict` is answered, as clients of KServe's first protocol and of TensorFlow Serving ask.
+    pub v1: bool,
+    /// Whether `/invocations`, `/ping` and `/version` are answered, as clients of MLflow and SageMaker ask.
+    pub invocations: bool,
+    /// The model that `/invocations` asks. Without it, the only one that is served.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub invocations_model: Option<ModelName>,
 }
 
 /// The address for operators: metrics, health, status.
@@ -148,6 +178,18 @@ impl Default for Http {
             max_connections: Count::clamped(10_000),
             cors: None,
         }
+    }
+}
+
+impl Default for Grpc {
+    fn default() -> Self {
+        Self { address: Address::local(8081), on_http: true, max_message: Size::from_mib(64) }
+    }
+}
+
+impl Default for Protocols {
+    fn default() -> Self {
+        Self { control: false, v1: true, invocations: true, invocations_model: None }
     }
 }
 

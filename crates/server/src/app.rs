@@ -10,7 +10,7 @@ use serde::Serialize;
 use sluicegate_api::http::body::Bounds;
 use sluicegate_api::http::hot::Routes;
 use sluicegate_api::http::openapi::Cache;
-use sluicegate_api::http::{Api, Shared};
+use sluicegate_api::http::{Api, Protocols, Shared};
 use sluicegate_batch::{Execution, Limits};
 use sluicegate_core::{Code, Error, Result, VersionRef, metric};
 use sluicegate_engine::open::Search;
@@ -199,6 +199,7 @@ impl App {
                 size: usize::try_from(config.http.max_body.bytes()).unwrap_or(usize::MAX),
                 time: config.http.body_timeout.get(),
             },
+            protocols: protocols(&config.protocols),
             version: VERSION,
             root_path: config.http.root_path.trim_end_matches('/').to_owned(),
             openapi: Cache::default(),
@@ -255,6 +256,11 @@ impl App {
         // Ends the registry's thread; the versions are freed with the last handles.
         drop((api, registry));
     }
+}
+
+fn protocols(config: &config::Protocols) -> Protocols {
+    let config::Protocols { control, v1, invocations, invocations_model } = config.clone();
+    Protocols { control, v1, invocations, invocations_model }
 }
 
 fn cors_layer(cors: &config::Cors) -> CorsLayer {

@@ -58,6 +58,9 @@ struct Source {
     /// The address for applications, such as 0.0.0.0:8080.
     #[arg(long, value_name = "ADDR")]
     http: Option<String>,
+    /// The address for gRPC, such as 0.0.0.0:8081.
+    #[arg(long, value_name = "ADDR")]
+    grpc: Option<String>,
     /// The address for operators, such as 0.0.0.0:8082.
     #[arg(long, value_name = "ADDR")]
     ops: Option<String>,
@@ -84,6 +87,7 @@ impl Source {
         }
         let overrides = Overrides {
             http: self.http.clone(),
+            grpc: self.grpc.clone(),
             ops: self.ops.clone(),
             models: self.models.clone(),
             onnxruntime: self.onnxruntime.clone(),
