@@ -190,6 +190,11 @@ impl<'a> Fill<'a> {
         Self { elements, depth: 0 }
     }
 
+    /// Fills in one scalar, and takes no list.
+    pub fn one(elements: &'a mut Elements) -> Self {
+        Self { elements, depth: MAX_DEPTH }
+    }
+
     fn put<E: serde::de::Error>(self, scalar: Scalar<'_>) -> Result<(), E> {
         let dtype = self.elements.dtype;
         if self.elements.push(scalar) { Ok(()) } else { Err(E::custom(format!("{scalar} is no {dtype}"))) }

@@ -1,6 +1,7 @@
 //! The JSON of the Open Inference Protocol: requests straight into typed tensors, responses into one buffer.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::fmt;
 use std::io::Write;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use sluicegate_core::shape::MAX_RANK;
 use sluicegate_core::{Code, DType, Error, Problem, Request, Response, Result, Shape, Tensor};
@@ -36,16 +37,85 @@ impl Binary {
     }
 }
 
-#[derive(Deserialize)]
 struct Body<'a> {
-    #[serde(default, borrow)]
     id: Option<Cow<'a, str>>,
-    #[serde(default)]
     parameters: Parameters,
-    #[serde(borrow)]
     inputs: Vec<Input<'a>>,
-    #[serde(default, borrow)]
     outputs: Vec<OutputRequest<'a>>,
+}
+
+/// Reads a [`Body`]. The cell has how many more elements room may be made for on the word of shapes alone: no more than the
+/// text can have, and so a few words about large tensors take no memory.
+struct Read<'r>(&'r Cell<usize>);
+
+impl<'de> DeserializeSeed<'de> for Read<'_> {
+    type Value = Body<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Body<'de>, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Read<'_> {
+    type Value = Body<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an inference request with inputs")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Body<'de>, A::Error> {
+        let (mut id, mut parameters, mut inputs, mut outputs) = (None, None, None, None);
+        while let Some(Name(key)) = map.next_key()? {
+            match &*key {
+                "id" => once(&mut id, &key, map.next_value::<Option<Name<'de>>>()?)?,
+                "parameters" => once(&mut parameters, &key, map.next_value()?)?,
+                "inputs" => once(&mut inputs, &key, map.next_value_seed(Inputs(self.0))?)?,
+                "outputs" => once(&mut outputs, &key, map.next_value()?)?,
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(Body {
+            id: id.flatten().map(|Name(id)| id),
+            parameters: parameters.unwrap_or_default(),
+            inputs: inputs.ok_or_else(|| A::Error::missing_field("inputs"))?,
+            outputs: outputs.unwrap_or_default(),
+        })
+    }
+}
+
+/// Sets what a key says, where it was not there before: of two readers of the same body, one could go by the first and the
+/// other by the last.
+fn once<T, E: serde::de::Error>(slot: &mut Option<T>, key: &str, value: T) -> Result<(), E> {
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(E::custom(format!("`{key}` is there twice"))),
+    }
+}
+
+struct Inputs<'r>(&'r Cell<usize>);
+
+impl<'de> DeserializeSeed<'de> for Inputs<'_> {
+    type Value = Vec<Input<'de>>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<Input<'de>>, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Inputs<'_> {
+    type Value = Vec<Input<'de>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of tensors")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<Input<'de>>, A::Error> {
+        let mut inputs = Vec::new();
+        while let Some(input) = items.next_element_seed(InputSeed(self.0))? {
+            inputs.push(input);
+        }
+        Ok(inputs)
+    }
 }
 
 #[derive(Deserialize)]
@@ -86,24 +156,18 @@ impl<'de> Deserialize<'de> for Parameters {
                 let mut parameters = Parameters::default();
                 while let Some(Name(key)) = map.next_key()? {
                     match &*key {
-                        "binary_data_size" => parameters.binary_data_size = Some(map.next_value()?),
-                        "binary_data" => parameters.binary_data = Some(map.next_value()?),
-                        "binary_data_output" => parameters.binary_data_output = Some(map.next_value()?),
-                        "priority" => parameters.priority = Some(map.next_value()?),
-                        "timeout" => parameters.timeout = Some(map.next_value()?),
+                        "binary_data_size" => once(&mut parameters.binary_data_size, &key, map.next_value()?)?,
+                        "binary_data" => once(&mut parameters.binary_data, &key, map.next_value()?)?,
+                        "binary_data_output" => once(&mut parameters.binary_data_output, &key, map.next_value()?)?,
+                        "priority" => once(&mut parameters.priority, &key, map.next_value()?)?,
+                        "timeout" => once(&mut parameters.timeout, &key, map.next_value()?)?,
                         key if key.starts_with("triton_") => {
                             return Err(A::Error::custom(format!("parameter `{key}`: the prefix `triton_` is reserved")));
                         }
                         key => {
                             let unserved = UNSERVED.into_iter().find(|&name| name == key);
-                            match map.next_value::<serde_json::Value>()? {
-                                // What clients send by default and what asks for nothing.
-                                serde_json::Value::Bool(false) => {}
-                                serde_json::Value::Number(zero) if zero.as_u64() == Some(0) => {}
-                                serde_json::Value::Array(_) | serde_json::Value::Object(_) | serde_json::Value::Null => {
-                                    return Err(A::Error::custom(format!("parameter `{key}` is no string, number or boolean")));
-                                }
-                                _ => parameters.unserved = parameters.unserved.or(unserved),
+                            if map.next_value_seed(Asks(key))? {
+                                parameters.unserved = parameters.unserved.or(unserved);
                             }
                         }
                     }
@@ -112,6 +176,45 @@ impl<'de> Deserialize<'de> for Parameters {
             }
         }
         deserializer.deserialize_map(Read)
+    }
+}
+
+/// Reads the value of the parameter of this name: whether it asks for something. Clients send `false` and 0 by default.
+struct Asks<'k>(&'k str);
+
+impl<'de> DeserializeSeed<'de> for Asks<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl Visitor<'_> for Asks<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a string, number or boolean for parameter `{}`", self.0)
+    }
+
+    fn visit_bool<E>(self, bit: bool) -> Result<bool, E> {
+        Ok(bit)
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<bool, E> {
+        Ok(number != 0)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<bool, E> {
+        Ok(true)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<bool, E> {
+        Ok(true)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<bool, E> {
+        Ok(true)
     }
 }
 
@@ -125,58 +228,67 @@ struct Input<'a> {
     early: Option<&'a RawValue>,
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Input<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Read;
-        impl<'de> Visitor<'de> for Read {
-            type Value = Input<'de>;
+struct InputSeed<'r>(&'r Cell<usize>);
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a tensor with name, datatype, shape and data")
-            }
+impl<'de> DeserializeSeed<'de> for InputSeed<'_> {
+    type Value = Input<'de>;
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Input<'de>, A::Error> {
-                let (mut name, mut dtype, mut shape) = (None, None, None);
-                let (mut parameters, mut data, mut early) = (Parameters::default(), None, None);
-                while let Some(Name(key)) = map.next_key()? {
-                    match &*key {
-                        "name" => name = Some(map.next_value::<Name<'de>>()?.0),
-                        "datatype" => dtype = Some(map.next_value_seed(TypeName)?),
-                        "shape" => shape = Some(map.next_value_seed(Sizes)?),
-                        "parameters" => parameters = map.next_value()?,
-                        // The order of every client: the elements are read at once, without a tree of values.
-                        "data" => match dtype {
-                            Some(dtype) => {
-                                let room = match &shape {
-                                    Some(Ok(shape)) => Shape::elements(shape).unwrap_or_default().min(ROOM),
-                                    _ => 0,
-                                };
-                                let mut elements = Elements::new(dtype, room);
-                                map.next_value_seed(Fill::new(&mut elements))?;
-                                data = Some(elements);
-                            }
-                            None => early = Some(map.next_value::<&'de RawValue>()?),
-                        },
-                        _ => drop(map.next_value::<IgnoredAny>()?),
-                    }
-                }
-                let missing = A::Error::missing_field;
-                Ok(Input {
-                    name: name.ok_or_else(|| missing("name"))?,
-                    dtype: dtype.ok_or_else(|| missing("datatype"))?,
-                    shape: shape.ok_or_else(|| missing("shape"))?,
-                    parameters,
-                    data,
-                    early,
-                })
-            }
-        }
-        deserializer.deserialize_map(Read)
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Input<'de>, D::Error> {
+        deserializer.deserialize_map(self)
     }
 }
 
-/// Most elements for which room is made on the word of a shape alone.
-const ROOM: usize = 1 << 16;
+impl<'de> Visitor<'de> for InputSeed<'_> {
+    type Value = Input<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a tensor with name, datatype, shape and data")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Input<'de>, A::Error> {
+        let (mut name, mut dtype, mut shape) = (None, None, None);
+        let (mut parameters, mut data, mut early) = (None, None, None);
+        while let Some(Name(key)) = map.next_key()? {
+            match &*key {
+                "name" => once(&mut name, &key, map.next_value::<Name<'de>>()?.0)?,
+                "datatype" => once(&mut dtype, &key, map.next_value_seed(TypeName)?)?,
+                "shape" => once(&mut shape, &key, map.next_value_seed(Sizes)?)?,
+                "parameters" => once(&mut parameters, &key, map.next_value()?)?,
+                // The order of every client: the elements are read at once, without a tree of values.
+                "data" => match dtype {
+                    Some(dtype) => {
+                        let mut elements = Elements::new(dtype, self.room(shape.as_ref()));
+                        map.next_value_seed(Fill::new(&mut elements))?;
+                        once(&mut data, &key, elements)?;
+                    }
+                    None => once(&mut early, &key, map.next_value::<&'de RawValue>()?)?,
+                },
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        if data.is_some() && early.is_some() {
+            return Err(A::Error::custom("`data` is there twice"));
+        }
+        let missing = A::Error::missing_field;
+        Ok(Input {
+            name: name.ok_or_else(|| missing("name"))?,
+            dtype: dtype.ok_or_else(|| missing("datatype"))?,
+            shape: shape.ok_or_else(|| missing("shape"))?,
+            parameters: parameters.unwrap_or_default(),
+            data,
+            early,
+        })
+    }
+}
+
+impl InputSeed<'_> {
+    fn room(&self, shape: Option<&Result<Shape>>) -> usize {
+        let asked = shape.and_then(|shape| shape.as_ref().ok()).and_then(Shape::elements).unwrap_or_default();
+        let room = asked.min(self.0.get());
+        self.0.set(self.0.get() - room);
+        room
+    }
+}
 
 struct TypeName;
 
@@ -221,10 +333,12 @@ fn shape(sizes: &[i64]) -> Result<Shape> {
 /// # Errors
 /// [`Code::Malformed`] with the byte position where the JSON is not what it should be, and those of [`Raw::take`].
 pub fn read(head: &Bytes, mut raw: Option<Raw>) -> Result<(Request, Binary)> {
+    // An element is a byte of text and a comma at least.
+    let room = Cell::new(head.len() / 2);
     // Looked through once as a whole, and not string by string. What is no UTF-8 fails where it is.
-    let body: Result<Body<'_>, _> = match std::str::from_utf8(head) {
-        Ok(text) => serde_json::from_str(text),
-        Err(_) => serde_json::from_slice(head),
+    let body = match std::str::from_utf8(head) {
+        Ok(text) => whole(serde_json::Deserializer::from_str(text), &room),
+        Err(_) => whole(serde_json::Deserializer::from_slice(head), &room),
     };
     let body = body.map_err(|error| malformed(head, &error))?;
     let mut inputs = Vec::with_capacity(body.inputs.len());
@@ -260,6 +374,15 @@ pub fn read(head: &Bytes, mut raw: Option<Raw>) -> Result<(Request, Binary)> {
         ..Request::default()
     };
     Ok((request, binary))
+}
+
+fn whole<'de, R: serde_json::de::Read<'de>>(
+    mut deserializer: serde_json::Deserializer<R>,
+    room: &Cell<usize>,
+) -> Result<Body<'de>, serde_json::Error> {
+    let body = Read(room).deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(body)
 }
 
 fn tensor(input: Input<'_>, raw: Option<&mut Raw>) -> Result<Tensor> {

@@ -16,7 +16,7 @@ static DESCRIPTOR: LazyLock<Option<MessageDescriptor>> =
 /// # Errors
 /// What is wrong with it and where, a field that is none among it.
 pub fn from_text(text: &str) -> Result<ModelConfig, String> {
-    let message = DynamicMessage::parse_text_format(descriptor()?, &with_colons(text)).map_err(|error| error.to_string())?;
+    let message = DynamicMessage::parse_text_format(descriptor()?, &with_colons(text)?).map_err(|error| error.to_string())?;
     message.transcode_to().map_err(|error| error.to_string())
 }
 
@@ -49,12 +49,16 @@ pub fn to_json(config: &ModelConfig) -> Result<serde_json::Value, String> {
     Ok(json)
 }
 
+/// Deepest nesting that is read. Configurations need less than ten; the parser goes as deep as it is led, to the end of its stack.
+const MAX_DEPTH: usize = 64;
+
 /// The same with a colon before each list: protobuf text may leave it out before a list of messages, which is how Triton's
 /// configurations are written, and the parser insists on it. Where there is a space it takes that, so that places stay.
-fn with_colons(text: &str) -> String {
+fn with_colons(text: &str) -> Result<String, String> {
     let mut out = String::with_capacity(text.len() + 16);
     // The quote that a string began with, whether in a comment, and the last character that means something.
     let (mut quote, mut comment, mut last) = (None, false, ' ');
+    let mut depth = 0usize;
     let mut chars = text.chars();
     while let Some(c) = chars.next() {
         match (quote, c) {
@@ -75,12 +79,22 @@ fn with_colons(text: &str) -> String {
             }
             _ => {}
         }
+        if quote.is_none() && !comment {
+            match c {
+                '{' | '<' | '[' => depth += 1,
+                '}' | '>' | ']' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            if depth > MAX_DEPTH {
+                return Err(format!("more than {MAX_DEPTH} messages and lists within each other"));
+            }
+        }
         if !comment && !c.is_whitespace() {
             last = c;
         }
         out.push(c);
     }
-    out
+    Ok(out)
 }
 
 fn descriptor() -> Result<MessageDescriptor, String> {
@@ -114,6 +128,15 @@ mod tests {
         assert_eq!(json["input"][0]["dims"], serde_json::json!([30]));
         assert_eq!(json["dynamic_batching"]["max_queue_delay_microseconds"], 100);
         assert_eq!(from_json(&json.to_string()).expect("its own JSON"), config);
+    }
+
+    #[test]
+    fn nesting_is_bounded_before_the_parser_follows_it() {
+        let deep = "[a/inference.ModelConfig] { ".repeat(100_000);
+        assert!(from_text(&deep).expect_err("too deep").contains("64"));
+        let in_strings = format!("name: \"{}\" # {}", "{".repeat(100), "[".repeat(100));
+        assert!(from_text(&in_strings).is_ok());
+        assert!(from_text(&"input { } ".repeat(100)).is_ok());
     }
 
     #[test]

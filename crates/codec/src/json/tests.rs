@@ -53,6 +53,29 @@ fn a_shape_that_overflows_is_refused_before_memory_is_taken() {
 }
 
 #[test]
+fn a_key_that_is_there_twice_is_refused_whichever_a_reader_would_go_by() {
+    let input = r#""name":"x","datatype":"FP32","shape":[1],"data":[1]"#;
+    for twice in [
+        format!(r#"{{"inputs":[{{{input},"datatype":"INT64"}}]}}"#),
+        format!(r#"{{"inputs":[{{{input},"data":[2]}}]}}"#),
+        format!(r#"{{"inputs":[{{"data":[2],{input}}}]}}"#),
+        format!(r#"{{"inputs":[{{{input}}}],"inputs":[]}}"#),
+        format!(r#"{{"id":"1","id":null,"inputs":[{{{input}}}]}}"#),
+        format!(r#"{{"parameters":{{"priority":1,"priority":0}},"inputs":[{{{input}}}]}}"#),
+    ] {
+        let error = parse(&twice).expect_err(&twice);
+        assert!(error.code() == Code::Malformed && error.message().contains("is there twice"), "{twice}: {error}");
+    }
+}
+
+#[test]
+fn room_is_made_for_what_the_text_can_have_and_not_on_the_word_of_a_shape() {
+    let room = Cell::new(100);
+    let shape = Ok(Shape::new(&[60]));
+    assert_eq!([0; 3].map(|_| InputSeed(&room).room(Some(&shape))), [60, 40, 0]);
+}
+
+#[test]
 fn a_fault_is_told_with_its_byte() {
     let error = parse("{\n  \"inputs\": [x]}").expect_err("malformed");
     assert_eq!(error.problems()[0].loc, ["body".into(), 15usize.into()]);

@@ -329,14 +329,7 @@ impl<'de> DeserializeSeed<'de> for Leaf<'_, '_> {
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         let About { min, max, ref categories, .. } = self.field.about;
         if min.is_none() && max.is_none() && categories.is_empty() && self.field.dtype != DType::Bytes {
-            let before = self.elements.len();
-            Fill::new(self.elements).deserialize(deserializer)?;
-            // Fill takes lists too; one element is one scalar.
-            return if self.elements.len() == before + 1 {
-                Ok(())
-            } else {
-                Err(D::Error::custom("a list where a value belongs"))
-            };
+            return Fill::one(self.elements).deserialize(deserializer);
         }
         deserializer.deserialize_any(self)
     }
