@@ -5,17 +5,20 @@ PYTHON ?= python3
 
 ONNXRUNTIME := .onnxruntime/libonnxruntime.so.1.31.1
 CLIENTS     := .venv/clients
+SCHEMA      := .venv/schema
 TRAINING    := .venv/models
 
 # The tests of the whole process, tests/*.rs: they run once on each engine.
 PROMISES := $(patsubst tests/%.rs,--test=%,$(wildcard tests/*.rs))
+
+FUZZ_PAGE = loadtests/results/$(shell date +%F)-$(shell git rev-parse --short=9 HEAD)-fuzz.md
 
 # $(call need,COMMAND,HOW TO GET IT)
 need = @command -v $(1) >/dev/null || { echo "$(1) is missing: $(2)" >&2; exit 2; }
 
 .DEFAULT_GOAL := help
 .PHONY: help serve release test test-rust test-clients fmt lint docs generate models
-.PHONY: bench instructions compare workloads soak deny ci clean
+.PHONY: bench instructions compare workloads soak fuzz deny ci clean test-schema
 .PHONY: onnxruntime need-rust need-python need-chromium need-wrk need-valgrind
 
 help: ## list these targets
@@ -28,7 +31,7 @@ serve: need-rust onnxruntime ## fetch what is missing, build, and serve models/
 release: need-rust ## the binary for production: target/release/sluicegate
 	cargo build --release --locked
 
-test: test-rust test-clients ## every test, on both engines
+test: test-rust test-clients test-schema ## every test, on both engines
 
 test-rust: need-rust onnxruntime ## the tests in Rust
 	SLUICEGATE_REQUIRE_ONNXRUNTIME=1 cargo test --workspace --locked
@@ -37,6 +40,10 @@ test-rust: need-rust onnxruntime ## the tests in Rust
 test-clients: need-rust onnxruntime need-chromium $(CLIENTS)/ready ## the gateway against foreign clients and a browser
 	cargo test --workspace --locked --no-run
 	$(CLIENTS)/bin/python -m pytest tests/clients
+
+test-schema: need-rust onnxruntime $(SCHEMA)/ready ## thousands of requests made of the OpenAPI document
+	cargo build --locked
+	$(SCHEMA)/bin/python -m pytest tests/schema
 
 fmt: need-rust ## format the code
 	cargo fmt --all
@@ -73,6 +80,9 @@ workloads: need-rust onnxruntime need-wrk ## batching, overload, a thousand mode
 soak: workloads ## 1,000 swaps under load, after the workloads
 	target/release/swaps
 
+fuzz: need-rust ## mutated inputs for all that reads a stranger's bytes; SECONDS=600 each, WRITE=1 keeps the figures
+	cargo run --locked -p sluicegate-fuzz -- --seconds $(or $(SECONDS),60) $(if $(WRITE),--report $(FUZZ_PAGE))
+
 deny: need-rust ## licences, sources and known weaknesses of the dependencies
 	@cargo deny --version >/dev/null 2>&1 || { echo "cargo-deny is missing: cargo install --locked cargo-deny" >&2; exit 2; }
 	cargo deny --locked check
@@ -91,6 +101,11 @@ $(ONNXRUNTIME):
 
 # A virtual environment is `ready` when all of its packages are in it.
 $(CLIENTS)/ready: tests/clients/requirements.txt tests/clients/constraints.txt | need-python
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+$(SCHEMA)/ready: tests/schema/requirements.txt tests/schema/constraints.txt | need-python
 	$(PYTHON) -m venv --clear $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@

@@ -172,7 +172,7 @@ fn engines_and_wires_are_named_in_their_rooms_alone() {
 fn versions_of_dependencies_are_in_one_place() {
     let packages = crates().into_iter().map(|name| manifest(&name));
     let mut broken = Vec::new();
-    for manifest in packages.chain(["tests/Cargo.toml".into(), "benches/Cargo.toml".into()]) {
+    for manifest in packages.chain(["tests/Cargo.toml", "benches/Cargo.toml", "fuzz/Cargo.toml"].map(PathBuf::from)) {
         for (table, used, said) in dependencies(&manifest) {
             if !said.replace(' ', "").contains("workspace=true") {
                 broken.push(format!("{}: [{table}] {used}: {said}", manifest.display()));
@@ -185,14 +185,14 @@ fn versions_of_dependencies_are_in_one_place() {
 #[test]
 fn every_file_says_what_it_is_for() {
     let closed = |source: &&Source| !source.text.starts_with("//! ");
-    let sources = sources(&["crates", "tests", "benches"]);
+    let sources = sources(&["crates", "tests", "benches", "fuzz"]);
     hold("every file opens with `//!`", sources.iter().filter(closed).map(|source| source.path.display().to_string()));
 }
 
 #[test]
 fn rooms_are_small() {
     let mut broken = Vec::new();
-    for source in sources(&["crates", "tests", "benches"]) {
+    for source in sources(&["crates", "tests", "benches", "fuzz"]) {
         let lines = source.text.lines().count();
         if lines >= FILE {
             broken.push(format!("{} has {lines} lines", source.path.display()));
@@ -211,7 +211,7 @@ fn rooms_are_small() {
 #[test]
 fn modules_are_named_after_themselves() {
     let mut found = Vec::new();
-    ["crates", "tests", "benches"].iter().for_each(|folder| walk(&repository().join(folder), "/mod.rs", &mut found));
+    ["crates", "tests", "benches", "fuzz"].iter().for_each(|folder| walk(&repository().join(folder), "/mod.rs", &mut found));
     hold("foo.rs beside foo/, no mod.rs", found.iter().map(|path| path.display().to_string()));
 }
 
