@@ -63,18 +63,18 @@ fn add_infer(parts: &mut Parts, path: &str, request: Option<&Value>) {
     if let Some(request) = request {
         body["examples"] = json!({ "one": { "summary": "One row", "value": request } });
     }
-    let mut parameters = parameters(path);
-    parameters.push(reference("parameters", "HeaderLength"));
     let binary = json!({ "schema": { "type": "string", "format": "binary" } });
     let operation = json!({
         "tags": [V2],
         "summary": "Infer",
+        // Raw tensors are told and not listed: no schema says that they need the header, and are as long as the JSON says.
         "description": "`data` is row-major, flat or nested. With the extension `binary_tensor_data` the tensors follow the \
-                        JSON object as raw little-endian bytes. No `outputs` means all outputs.",
-        "parameters": parameters,
+                        JSON object as raw little-endian bytes: the content type is `application/octet-stream`, and the header \
+                        `Inference-Header-Content-Length` has the length of the JSON. No `outputs` means all outputs.",
+        "parameters": parameters(path),
         "requestBody": {
             "required": true,
-            "content": { "application/json": body, "application/octet-stream": binary },
+            "content": { "application/json": body },
         },
         "responses": {
             "200": {
@@ -120,12 +120,7 @@ fn add_components(parts: &mut Parts, shown: Option<&Described<'_>>) {
         model["example"] = shown.name.as_str().into();
         version["example"] = shown.version.to_string().into();
     }
-    let length = json!({
-        "name": "Inference-Header-Content-Length", "in": "header", "required": false,
-        "description": "How many bytes of the body are JSON, where binary tensors follow.",
-        "schema": { "type": "integer", "minimum": 0 },
-    });
-    for (name, parameter) in [("Model", model), ("Version", version), ("HeaderLength", length)] {
+    for (name, parameter) in [("Model", model), ("Version", version)] {
         parts.parameters.insert(name.into(), parameter);
     }
     for (name, again, description) in [
@@ -161,7 +156,7 @@ fn add_schemas(parts: &mut Parts) {
     let tensors = list(&reference("schemas", "InferenceTensor"));
     let wanted = json!({ "type": "object", "properties": { "name": text, "parameters": parameters }, "required": ["name"] });
     let problems = list(&reference("schemas", "ValidationError"));
-    let version = json!({ "version": { "type": "integer" }, "digest": text, "default": flag });
+    let version = json!({ "version": text, "digest": text, "default": flag });
     let versions = list(&reference("schemas", "ModelVersion"));
 
     let number = json!({ "type": "integer" });
@@ -188,7 +183,7 @@ fn add_schemas(parts: &mut Parts) {
     add("TensorMetadata", about, &["name", "datatype", "shape"]);
     add(
         "InferenceRequest",
-        json!({ "id": text, "parameters": parameters, "inputs": tensors, "outputs": list(&wanted) }),
+        json!({ "id": { "type": ["string", "null"] }, "parameters": parameters, "inputs": tensors, "outputs": list(&wanted) }),
         &["inputs"],
     );
     add(
