@@ -76,6 +76,7 @@ fn serve(registry: &Registry) -> SocketAddr {
         ready: Box::new(|| true),
         config_state: Box::new(|| Value::Null),
         body: Bounds { size: 1 << 20, time: Duration::from_secs(30) },
+        message: 1 << 20,
         protocols: Default::default(),
         version: "0",
         root_path: String::new(),

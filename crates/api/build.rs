@@ -8,6 +8,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .build_client(false)
         .build_transport(false)
+        .codec_path("crate::grpc::codec::Protobuf")
         .extern_path(".inference", "::sluicegate_proto::inference")
         .compile_fds(files)?;
     Ok(())

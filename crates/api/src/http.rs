@@ -52,6 +52,8 @@ pub struct Shared {
     pub config_state: Box<dyn Fn() -> serde_json::Value + Send + Sync>,
     /// What bounds a request's body.
     pub body: body::Bounds,
+    /// The most bytes of a message of gRPC.
+    pub message: usize,
     /// What is answered beside inference.
     pub protocols: Protocols,
     /// This program's version.

@@ -139,7 +139,7 @@ struct Parameters {
 }
 
 /// Parameters of the protocol that nothing here honours: better refused than ignored.
-const UNSERVED: [&str; 6] =
+pub(crate) const UNSERVED: [&str; 6] =
     ["sequence_id", "sequence_start", "sequence_end", "shared_memory_region", "shared_memory_byte_size", "classification"];
 
 impl<'de> Deserialize<'de> for Parameters {
@@ -297,11 +297,19 @@ impl<'de> DeserializeSeed<'de> for TypeName {
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<DType, D::Error> {
         let Name(name) = Name::deserialize(deserializer)?;
-        DType::from_name(&name).ok_or_else(|| {
-            let known = DType::ALL.map(DType::name).join(", ");
-            D::Error::custom(format!("datatype `{name}` is not one of {known}"))
-        })
+        DType::from_name(&name).ok_or_else(|| D::Error::custom(no_datatype(&name)))
     }
+}
+
+/// A name that no element type has.
+pub(crate) fn no_datatype(name: &str) -> Error {
+    let known = DType::ALL.map(DType::name).join(", ");
+    Error::new(Code::Malformed, format!("datatype `{name}` is not one of {known}"))
+}
+
+/// A parameter that is known and not honoured.
+pub(crate) fn unserved(name: &str) -> Error {
+    Error::new(Code::Unsupported, format!("parameter `{name}` asks for something that is not served here"))
 }
 
 /// Reads a list of integers; whether it is a shape is told later, with the input's name.
@@ -315,7 +323,11 @@ impl<'de> DeserializeSeed<'de> for Sizes {
     }
 }
 
-fn shape(sizes: &[i64]) -> Result<Shape> {
+/// A shape of sizes as they are on the wire.
+///
+/// # Errors
+/// [`Code::InvalidShape`].
+pub(crate) fn shape(sizes: &[i64]) -> Result<Shape> {
     let bad = |why: String| Error::new(Code::InvalidShape, why);
     if sizes.len() > MAX_RANK {
         return Err(bad(format!("a shape has at most {MAX_RANK} dimensions, got {}", sizes.len())));
@@ -363,7 +375,7 @@ pub fn read(head: &Bytes, mut raw: Option<Raw>) -> Result<(Request, Binary)> {
         outputs.push(name);
     }
     if let Some(name) = unserved {
-        return Err(Error::new(Code::Unsupported, format!("parameter `{name}` asks for something that is not served here")));
+        return Err(self::unserved(name));
     }
     let request = Request {
         id: body.id.map(Cow::into_owned),

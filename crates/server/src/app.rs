@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use metrics::counter;
 use parking_lot::Mutex;
 use serde::Serialize;
+use sluicegate_api::grpc::Grpc;
 use sluicegate_api::http::body::Bounds;
 use sluicegate_api::http::hot::Routes;
 use sluicegate_api::http::openapi::Cache;
@@ -35,9 +36,11 @@ const WATCH: std::time::Duration = std::time::Duration::from_secs(1);
 pub struct App {
     config: Config,
     http: Listener,
+    grpc: Listener,
     threads: Arc<Threads>,
     ops: Listener,
     api: Api,
+    calls: Grpc,
     registry: Arc<Registry>,
     going: Arc<AtomicBool>,
     metrics: Arc<Metrics>,
@@ -178,6 +181,7 @@ impl App {
         let settings = Settings::from(&config.http);
         let threads = Arc::new(Threads::start(cores().get())?);
         let http = Listener::bind("http", config.http.address.0, settings)?;
+        let grpc = Listener::bind("grpc", config.grpc.address.0, settings)?;
         let ops = Listener::bind("ops", config.ops.address.0, settings)?;
         let engines = engines(&config)?;
         let described = engines.describe();
@@ -199,27 +203,30 @@ impl App {
                 size: usize::try_from(config.http.max_body.bytes()).unwrap_or(usize::MAX),
                 time: config.http.body_timeout.get(),
             },
+            message: usize::try_from(config.grpc.max_message.bytes()).unwrap_or(usize::MAX),
             protocols: protocols(&config.protocols),
             version: VERSION,
             root_path: config.http.root_path.trim_end_matches('/').to_owned(),
             openapi: Cache::default(),
         });
-        Ok(Self { http, threads, ops, api, registry, going, metrics, signals, engines: described, config })
+        let calls = Grpc::new(api.clone())?;
+        Ok(Self { http, grpc, threads, ops, api, calls, registry, going, metrics, signals, engines: described, config })
     }
 
     /// The lines that say where to look.
     pub fn welcome(&self) -> String {
         let base = format!("http://{}{}", self.http.local_addr(), self.config.http.root_path);
         format!(
-            "sluicegate {VERSION} ({})\n  try it    {base}/docs\n  predict   {base}/models/<model>/predict\n  protocol  {base}/v2\n  metrics   http://{}/metrics",
+            "sluicegate {VERSION} ({})\n  try it    {base}/docs\n  predict   {base}/models/<model>/predict\n  protocol  {base}/v2\n  grpc      {}\n  metrics   http://{}/metrics",
             self.engines,
+            self.grpc.local_addr(),
             self.ops.local_addr()
         )
     }
 
     /// Serves until a signal, then: not ready, no new connections, what is in flight finishes within the grace.
     pub async fn serve(self) {
-        let Self { config, http, threads, ops, api, registry, going, metrics, mut signals, .. } = self;
+        let Self { config, http, grpc, threads, ops, api, calls, registry, going, metrics, mut signals, .. } = self;
         let shutdown = Shutdown::new(config.shutdown.grace.get());
         let render = {
             let (metrics, meters) = (metrics.clone(), registry.meters.clone());
@@ -230,11 +237,15 @@ impl App {
             })
         };
         let upkeep = tokio::spawn(Metrics::upkeep(Metrics::clone(&metrics)));
-        let routes = match &config.http.cors {
+        let mut routes = match &config.http.cors {
             Some(cors) => api.routes().layer(cors_layer(cors)).into(),
             None => Routes::new(api.clone()),
         };
-        let served = tokio::spawn(http.serve(routes, threads, shutdown.clone()));
+        if config.grpc.on_http {
+            routes = routes.with_calls(calls.clone());
+        }
+        let served = tokio::spawn(http.serve(routes, threads.clone(), shutdown.clone()));
+        let called = tokio::spawn(grpc.serve(Routes::calls(calls), threads, shutdown.clone()));
         // Operators watch the end of it too: their address closes last.
         let after = Shutdown::new(std::time::Duration::from_secs(1));
         let watched = tokio::spawn(ops.serve(api.ops_routes(render).into(), Arc::new(Threads::here()), after.clone()));
@@ -245,10 +256,13 @@ impl App {
         going.store(true, Ordering::Release);
         tokio::time::sleep(config.shutdown.not_ready.get()).await;
         shutdown.begin();
-        match served.await {
-            Ok(Drained { cut: 0 }) => tracing::info!("drained: every request was answered"),
-            Ok(Drained { cut }) => tracing::warn!(cut, "connections cut: they did not finish within shutdown.grace"),
-            Err(error) => tracing::error!(%error, "the http listener failed"),
+        match tokio::try_join!(served, called) {
+            Ok((Drained { cut: 0 }, Drained { cut: 0 })) => tracing::info!("drained: every request was answered"),
+            Ok((http, grpc)) => {
+                let cut = http.cut + grpc.cut;
+                tracing::warn!(cut, "connections cut: they did not finish within shutdown.grace");
+            }
+            Err(error) => tracing::error!(%error, "a listener failed"),
         }
         after.begin();
         let _ = watched.await;

@@ -156,6 +156,7 @@ impl Drop for Process {
 pub struct Gateway {
     process: Process,
     http: SocketAddr,
+    grpc: SocketAddr,
     ops: SocketAddr,
 }
 
@@ -183,7 +184,8 @@ impl Gateway {
     pub fn begin(folder: &Folder, config: &str) -> Self {
         write_config(folder, config);
         let file = folder.path().join("sluicegate.yaml");
-        let args = ["serve", "--http", "127.0.0.1:0", "--ops", "127.0.0.1:0", "--config"].map(OsStr::new);
+        let args =
+            ["serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--ops", "127.0.0.1:0", "--config"].map(OsStr::new);
         let mut process = Process::spawn(&mut command(args.into_iter().chain([file.as_os_str()])));
         let mut address = |name: &str| {
             wait_for("an open address", || {
@@ -194,13 +196,18 @@ impl Gateway {
                 found
             })
         };
-        let (http, ops) = (address("http"), address("ops"));
-        Self { process, http, ops }
+        let (http, grpc, ops) = (address("http"), address("grpc"), address("ops"));
+        Self { process, http, grpc, ops }
     }
 
     /// Its address for applications.
     pub fn http(&self) -> SocketAddr {
         self.http
+    }
+
+    /// Its address for gRPC.
+    pub fn grpc(&self) -> SocketAddr {
+        self.grpc
     }
 
     /// Its address for operators.

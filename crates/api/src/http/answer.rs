@@ -177,7 +177,11 @@ pub fn json(head: &Head, status: StatusCode, body: &impl Serialize) -> Response 
 
 /// Says which version answered.
 pub fn sign(response: &mut Response, live: &Live) {
-    let headers = response.headers_mut();
+    sign_headers(response.headers_mut(), live);
+}
+
+/// The same among the headers of an answer, or the metadata of a call.
+pub fn sign_headers(headers: &mut HeaderMap, live: &Live) {
     for (name, text) in [(MODEL_VERSION, &live.text.0), (MODEL_DIGEST, &live.text.1)] {
         if let Ok(value) = HeaderValue::from_maybe_shared(text.clone()) {
             headers.insert(name, value);
@@ -201,20 +205,30 @@ struct TypedError<'a, T: Serialize> {
     request_id: &'a str,
 }
 
-/// An error in the dialect of the route. Faults that are not the caller's are logged; details of ours stay in the log.
-pub fn error(dialect: Dialect, head: &Head, error: &Error) -> Response {
-    let code = error.code();
-    let wire = status::wire(code);
-    let (request_id, trace) = (head.id(), head.trace.as_ref().and_then(|trace| trace.to_str().ok()));
+/// Faults that are not the caller's are for the operator to see.
+pub fn log(head: &Head, error: &Error) {
+    let (code, request_id) = (error.code(), head.id());
+    let trace = head.trace.as_ref().and_then(|trace| trace.to_str().ok());
     match code.fault() {
         Fault::Caller | Fault::Overload => tracing::debug!(request_id, trace, code = code.name(), %error, "request refused"),
         _ => tracing::error!(request_id, trace, code = code.name(), %error, "request failed"),
     }
-    let message = if code == Code::Internal {
-        "internal error; the log of the gateway has it under this request id"
-    } else {
-        error.message()
-    };
+}
+
+/// What a caller is told of an error: details of a fault of ours stay in the log.
+pub fn told(error: &Error) -> &str {
+    match error.code() {
+        Code::Internal => "internal error; the log of the gateway has it under this request id",
+        _ => error.message(),
+    }
+}
+
+/// An error in the dialect of the route.
+pub fn error(dialect: Dialect, head: &Head, error: &Error) -> Response {
+    let code = error.code();
+    let wire = status::wire(code);
+    log(head, error);
+    let (message, request_id) = (told(error), head.id());
     let mut response = match dialect {
         Dialect::V2 => {
             json(head, wire.http, &V2Error { error: message, detail: error.problems(), code: code.name(), request_id })

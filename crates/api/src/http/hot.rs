@@ -1,4 +1,5 @@
-//! The two routes that nearly every request takes, ahead of the router: they need no table of paths, and nothing boxed.
+//! The two routes that nearly every request takes, ahead of the router: they need no table of paths, and nothing boxed. Calls of
+//! gRPC are told apart here too.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -10,15 +11,18 @@ use axum::routing::future::RouteFuture;
 use bytes::Bytes;
 use http::{Method, Request};
 use http_body::Body;
-use sluicegate_core::ModelRef;
+use sluicegate_core::{Code, Error, ModelRef};
 use tower_service::Service;
 
+use super::answer::{self, Dialect, Head};
 use super::{Api, infer, predict};
+use crate::grpc::{self, Grpc};
 
 /// The routes of an address.
 #[derive(Clone)]
 pub struct Routes {
     hot: Option<Api>,
+    calls: Option<Grpc>,
     router: Router,
 }
 
@@ -46,20 +50,38 @@ impl<'a> Hot<'a> {
 pub enum Answering {
     /// From one of the two.
     Hot(Pin<Box<dyn Future<Output = Response> + Send>>),
+    /// From a call of gRPC.
+    Called(grpc::Answering),
     /// From the router: boxed, so that it does not widen the hot ones.
     Routed(Box<RouteFuture<Infallible>>),
 }
 
 impl From<Router> for Routes {
     fn from(router: Router) -> Self {
-        Self { hot: None, router }
+        Self { hot: None, calls: None, router }
     }
 }
 
 impl Routes {
     /// Those of an API, without layers.
     pub fn new(api: Api) -> Self {
-        Self { router: api.routes(), hot: Some(api) }
+        Self { router: api.routes(), calls: None, hot: Some(api) }
+    }
+
+    /// The calls of gRPC, and nothing else.
+    pub fn calls(calls: Grpc) -> Self {
+        let refuse = |request: axum::extract::Request| async move {
+            let message = "this address speaks gRPC alone, over HTTP/2; HTTP is answered at http.address";
+            let error = Error::new(Code::UnsupportedMedia, message);
+            answer::error(Dialect::of(request.uri().path()), &Head::of(request.headers()), &error)
+        };
+        Self { hot: None, calls: Some(calls), router: Router::new().fallback(refuse) }
+    }
+
+    /// The same and the calls of gRPC.
+    #[must_use]
+    pub fn with_calls(self, calls: Grpc) -> Self {
+        Self { calls: Some(calls), ..self }
     }
 
     /// Answers a request.
@@ -68,9 +90,14 @@ impl Routes {
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>> + std::fmt::Display,
     {
+        if let Some(calls) = &self.calls
+            && Grpc::is_call(&request)
+        {
+            return Answering::Called(calls.answer(request));
+        }
         match &self.hot {
             Some(api) if request.method() == Method::POST && Hot::read(request.uri().path()).is_some() => {
-                Answering::Hot(Box::pin(answer(api.clone(), request)))
+                Answering::Hot(Box::pin(route(api.clone(), request)))
             }
             // A router is always ready.
             _ => Answering::Routed(Box::new(self.router.clone().call(request))),
@@ -78,7 +105,7 @@ impl Routes {
     }
 }
 
-async fn answer<B>(api: Api, request: Request<B>) -> Response
+async fn route<B>(api: Api, request: Request<B>) -> Response
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
@@ -87,7 +114,7 @@ where
     match Hot::read(uri.path()) {
         Some(Hot::Predict { model }) => predict::answer(&api, ModelRef::parse(model), request).await,
         Some(Hot::Infer { model, version }) => infer::answer(&api, infer::target(model, version), request).await,
-        None => super::answer::nowhere(&request),
+        None => answer::nowhere(&request),
     }
 }
 
@@ -97,6 +124,7 @@ impl Future for Answering {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.get_mut() {
             Self::Hot(answer) => answer.as_mut().poll(cx).map(Ok),
+            Self::Called(answer) => Pin::new(answer).poll(cx),
             Self::Routed(answer) => Pin::new(&mut **answer).poll(cx),
         }
     }

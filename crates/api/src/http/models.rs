@@ -16,9 +16,12 @@ use super::infer::Parts;
 /// The extensions that are really served.
 pub const EXTENSIONS: &[&str] = &["binary_tensor_data", "schedule_policy", "parameters"];
 
+/// The server's name in its metadata.
+pub const SERVER: &str = "sluicegate";
+
 /// `GET /v2`
 pub async fn server(State(api): State<Api>, request: Request) -> Response {
-    let body = json!({ "name": "sluicegate", "version": api.version, "extensions": EXTENSIONS });
+    let body = json!({ "name": SERVER, "version": api.version, "extensions": EXTENSIONS });
     answer::json(&Head::of(request.headers()), StatusCode::OK, &body)
 }
 
@@ -51,23 +54,33 @@ pub async fn metadata(State(api): State<Api>, parts: Parts, request: Request) ->
 fn describe(live: &Live, served: Option<&Served>) -> Value {
     let versions: Vec<String> = served.into_iter().flat_map(|served| served.versions.keys()).map(u64::to_string).collect();
     let tensor = |spec: &TensorSpec| json!({ "name": spec.name, "datatype": spec.dtype, "shape": spec.dims });
-    let mut properties = Map::new();
-    let mut property = |key: &str, value: String| properties.insert(key.into(), value.into());
-    property("version", live.version.to_string());
-    property("digest", live.digest.to_string());
-    property("engine", live.engine.to_owned());
-    property("device", live.device.clone());
-    if let Some(reason) = &live.fallback {
-        property("engine_fallback", reason.clone());
-    }
+    let properties: Map<String, Value> =
+        properties(live).into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
     json!({
         "name": live.model,
         "versions": versions,
-        "platform": "onnx_onnxv1",
+        "platform": platform(live),
         "inputs": live.signature.inputs().iter().map(tensor).collect::<Vec<_>>(),
         "outputs": live.signature.outputs().iter().map(tensor).collect::<Vec<_>>(),
         "properties": properties,
     })
+}
+
+/// The kind of its files, in the protocol's words.
+pub fn platform(_: &Live) -> &'static str {
+    "onnx_onnxv1"
+}
+
+/// What really answers.
+pub fn properties(live: &Live) -> Vec<(&'static str, String)> {
+    let mut properties = vec![
+        ("version", live.version.to_string()),
+        ("digest", live.digest.to_string()),
+        ("engine", live.engine.to_owned()),
+        ("device", live.device.clone()),
+    ];
+    properties.extend(live.fallback.clone().map(|reason| ("engine_fallback", reason)));
+    properties
 }
 
 /// `GET /v2/models/{model}[/versions/{version}]/ready`
