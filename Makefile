@@ -6,6 +6,9 @@ PYTHON ?= python3
 ONNXRUNTIME := .onnxruntime/libonnxruntime.so.1.31.1
 CLIENTS     := .venv/clients
 SCHEMA      := .venv/schema
+MLSERVER    := .venv/mlserver
+GO          := .venv/go
+JAVASCRIPT  := .venv/js
 TRAINING    := .venv/models
 
 # The tests of the whole process, tests/*.rs: they run once on each engine.
@@ -19,7 +22,7 @@ need = @command -v $(1) >/dev/null || { echo "$(1) is missing: $(2)" >&2; exit 2
 .DEFAULT_GOAL := help
 .PHONY: help serve release test test-rust test-clients fmt lint docs generate models
 .PHONY: bench instructions compare workloads soak fuzz deny ci clean test-schema
-.PHONY: onnxruntime need-rust need-python need-chromium need-wrk need-valgrind
+.PHONY: onnxruntime need-rust need-python need-toolchains need-chromium need-wrk need-valgrind
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -37,7 +40,7 @@ test-rust: need-rust onnxruntime ## the tests in Rust
 	SLUICEGATE_REQUIRE_ONNXRUNTIME=1 cargo test --workspace --locked
 	SLUICEGATE_TEST_ENGINE=tract cargo test --workspace --locked $(PROMISES)
 
-test-clients: need-rust onnxruntime need-chromium $(CLIENTS)/ready ## the gateway against foreign clients and a browser
+test-clients: need-rust onnxruntime need-chromium need-toolchains $(CLIENTS)/ready $(MLSERVER)/ready ## the gateway against foreign clients and a browser
 	cargo test --workspace --locked --no-run
 	$(CLIENTS)/bin/python -m pytest tests/clients
 
@@ -105,6 +108,23 @@ $(CLIENTS)/ready: tests/clients/requirements.txt tests/clients/constraints.txt |
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
+$(MLSERVER)/ready: tests/clients/mlserver/requirements.txt tests/clients/mlserver/constraints.txt | need-python
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+# Programs in Go that make and ask gRPC, and packages in JavaScript: in the versions that go.mod and the lock file say.
+$(GO)/ready: tests/clients/go/go.mod tests/clients/go/go.sum
+	mkdir -p $(@D)
+	GOBIN=$(abspath $(@D)) go -C tests/clients/go install -mod=readonly tool
+	@touch $@
+
+$(JAVASCRIPT)/ready: tests/clients/js/package.json tests/clients/js/package-lock.json
+	mkdir -p $(@D)
+	cp $^ $(@D)
+	npm --prefix $(@D) ci --no-audit --no-fund --ignore-scripts
+	@touch $@
+
 $(SCHEMA)/ready: tests/schema/requirements.txt tests/schema/constraints.txt | need-python
 	$(PYTHON) -m venv --clear $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
@@ -124,6 +144,11 @@ need-python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 		{ echo "Python 3.11, 3.12 or 3.13 is needed: make PYTHON=python3.13 ..." >&2; exit 2; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "venv is missing: apt-get install python3-venv" >&2; exit 2; }
+
+# Where Go or Node.js is missing, the examples in that language say that they were skipped; on CI they fail.
+need-toolchains:
+	@if command -v go >/dev/null; then $(MAKE) --no-print-directory $(GO)/ready; else echo "go is missing: install it for the tests in Go" >&2; fi
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(JAVASCRIPT)/ready; else echo "npm is missing: install it for the tests in JavaScript" >&2; fi
 
 # The browser is for one test; where it cannot be installed, that test says that it was skipped.
 need-chromium:
