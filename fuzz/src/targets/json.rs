@@ -150,8 +150,9 @@ fn is(leaf: &Value, tensor: &sluicegate_core::Tensor, at: usize) -> bool {
     let float = leaf.as_f64();
     macro_rules! whole {
         ($type:ty) => {{
-            let element = tensor.values::<$type>().expect("its own type")[at];
-            float == Some(element as f64) || leaf.as_i64() == i64::try_from(element).ok() && leaf.is_i64()
+            let element = i128::from(tensor.values::<$type>().expect("its own type")[at]);
+            let number = leaf.as_i64().map(i128::from).or(leaf.as_u64().map(i128::from));
+            number.map_or_else(|| float == Some(element as f64), |number| number == element)
         }};
     }
     match tensor.dtype() {

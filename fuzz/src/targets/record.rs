@@ -81,7 +81,7 @@ fn signature(pick: u8) -> Signature {
         1 => {
             let mut island = spec("island", DType::Bytes, &[rows.clone(), Dim::Fixed(1)]);
             island.about.categories = vec!["Biscoe".into(), "Dream".into()];
-            let mut small = spec("small", DType::Int8, &[rows.clone()]);
+            let mut small = spec("small", DType::Int8, std::slice::from_ref(&rows));
             small.about.max = Some(100.0);
             let plain = [("large", DType::Uint64), ("flag", DType::Bool), ("half", DType::Fp16), ("x", DType::Fp64)];
             let plain = plain.into_iter().map(|(name, dtype)| spec(name, dtype, std::slice::from_ref(&rows)));
