@@ -1,5 +1,7 @@
 //! What the tests of the whole process share: models, requests that fit them, and what an answer must say.
 
+pub mod grpc;
+
 use serde_json::{Value, json};
 use sluicegate_core::{DType, Dim};
 use sluicegate_testkit::client::{Client, Request, Response};

@@ -29,6 +29,8 @@ struct Parameters {
     priority: Option<u64>,
     timeout: Option<u64>,
     typed_output: bool,
+    /// The first one that is not served: told last, as in JSON.
+    unserved: Option<&'static str>,
 }
 
 /// What clients of Triton set on streams. Every answer of a stream is the final one of its request, and says so.
@@ -42,6 +44,7 @@ const EMPTY_FINAL: &str = "triton_enable_empty_final_response";
 pub fn read(message: ModelInferRequest) -> Result<(Request, Form)> {
     let ModelInferRequest { id, parameters, inputs, outputs, raw_input_contents: raw, .. } = message;
     let asked = read_parameters(&parameters)?;
+    let mut unserved = asked.unserved;
     if !raw.is_empty() && raw.len() != inputs.len() {
         let message = format!("raw_input_contents has {} entries for {} inputs: expected one for each", raw.len(), inputs.len());
         return Err(Error::new(Code::Malformed, message));
@@ -50,15 +53,18 @@ pub fn read(message: ModelInferRequest) -> Result<(Request, Form)> {
     let mut raw = raw.into_iter();
     let mut tensors = Vec::with_capacity(inputs.len());
     for input in inputs {
-        read_parameters(&input.parameters)?;
+        unserved = unserved.or(read_parameters(&input.parameters)?.unserved);
         let name: Arc<str> = input.name.as_str().into();
         let tensor = tensor(input, raw.next()).map_err(|error| error.at(format!("input `{name}`")))?;
         tensors.push((name, tensor));
     }
     let mut names = Vec::with_capacity(outputs.len());
     for output in outputs {
-        read_parameters(&output.parameters)?;
+        unserved = unserved.or(read_parameters(&output.parameters)?.unserved);
         names.push(output.name);
+    }
+    if let Some(name) = unserved {
+        return Err(json::unserved(name));
     }
     let request = Request {
         id: (!id.is_empty()).then_some(id),
@@ -82,7 +88,9 @@ fn read_parameters(sent: &BTreeMap<String, InferParameter>) -> Result<Parameters
             key if key.starts_with("triton_") => {
                 return Err(Error::new(Code::Malformed, format!("parameter `{key}`: the prefix `triton_` is reserved")));
             }
-            key if json::UNSERVED.contains(&key) && asks(parameter) => return Err(json::unserved(key)),
+            key if asks(parameter) => {
+                parameters.unserved = parameters.unserved.or(json::UNSERVED.into_iter().find(|&name| name == key));
+            }
             _ => {}
         }
     }
