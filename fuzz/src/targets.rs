@@ -3,6 +3,7 @@
 mod binary;
 mod json;
 mod pbtxt;
+mod protobuf;
 mod record;
 
 use sluicegate_core::{DType, Error, Fault, ModelName, Request, Response};
@@ -11,10 +12,12 @@ use crate::Target;
 use crate::drive::ACCEPTED;
 
 /// All of them. What memory each may ask for: a parser's tree takes some dozen bytes for a byte of JSON, a string that grows
-/// is asked for twice, and an error quotes what it is about.
+/// is asked for twice, an error quotes what it is about, and so many
+/// inputs of a protobuf message may be empty as fields of it are read.
 pub const TARGETS: &[Target] = &[
     Target { name: "json", check: json::check, words: json::WORDS, memory: (64, 8 << 10) },
     Target { name: "binary", check: binary::check, words: json::WORDS, memory: (64, 8 << 10) },
+    Target { name: "protobuf", check: protobuf::check, words: protobuf::WORDS, memory: (128, 3 << 20) },
     Target { name: "record", check: record::check, words: record::WORDS, memory: (512, 64 << 10) },
     Target { name: "pbtxt", check: pbtxt::check, words: pbtxt::WORDS, memory: (512, 64 << 10) },
 ];

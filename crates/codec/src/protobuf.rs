@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use prost::encoding::{DecodeContext, decode_key, skip_field};
 use sluicegate_core::dtype::{Bit, Element};
 use sluicegate_core::{Code, DType, Data, Error, Request, Response, Result, Shape, Tensor};
 use sluicegate_proto::inference::infer_parameter::ParameterChoice;
@@ -35,6 +36,29 @@ struct Parameters {
 
 /// What clients of Triton set on streams. Every answer of a stream is the final one of its request, and says so.
 const EMPTY_FINAL: &str = "triton_enable_empty_final_response";
+
+/// Most fields of a message, each entry of a list counted. An input without a word in it is two bytes, and three hundred in memory.
+const MAX_FIELDS: usize = 4096;
+
+/// Checks that a message is not of more parts than any request needs, before memory is taken for them.
+///
+/// # Errors
+/// [`Code::Malformed`]. What is no message is left to its decoder.
+pub fn few_fields(mut message: &[u8]) -> Result<()> {
+    for _ in 0..MAX_FIELDS {
+        if message.is_empty() {
+            return Ok(());
+        }
+        let field = decode_key(&mut message);
+        if field.and_then(|(tag, wire)| skip_field(wire, tag, &mut message, DecodeContext::default())).is_err() {
+            return Ok(());
+        }
+    }
+    if message.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(Code::Malformed, format!("expected at most {MAX_FIELDS} inputs, outputs and parameters, got more")))
+}
 
 /// Takes a request over.
 ///

@@ -2,7 +2,9 @@
 
 use std::marker::PhantomData;
 
+use bytes::Buf as _;
 use prost::Message;
+use sluicegate_codec::protobuf::few_fields;
 use tonic::Status;
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
@@ -57,6 +59,10 @@ impl<T: Message + Default> Decoder for Side<T> {
     type Error = Status;
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<T>, Status> {
+        let all = buffer.chunk();
+        if all.len() == buffer.remaining() {
+            few_fields(all).map_err(|error| Status::invalid_argument(error.message()))?;
+        }
         let message =
             T::decode(buffer).map_err(|error| Status::invalid_argument(format!("the message cannot be read: {error}")))?;
         Ok(Some(message))

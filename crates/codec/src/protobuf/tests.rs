@@ -55,6 +55,14 @@ fn same(one: &Tensor, other: &Tensor) -> bool {
     one.dtype() == other.dtype() && one.shape() == other.shape() && raw(one) == raw(other)
 }
 
+#[test]
+fn a_message_of_a_million_empty_inputs_is_refused_before_it_is_read() {
+    let inputs = |count| ModelInferRequest { inputs: vec![InferInputTensor::default(); count], ..Default::default() };
+    assert!(few_fields(&inputs(MAX_FIELDS).encode_to_vec()).is_ok());
+    assert_eq!(few_fields(&inputs(MAX_FIELDS + 1).encode_to_vec()).expect_err("too many").code(), Code::Malformed);
+    assert!(few_fields(&[0xff; 64]).is_ok());
+}
+
 proptest! {
     #[test]
     fn raw_and_typed_contents_are_the_same_tensor(tensor in any_tensor()) {
