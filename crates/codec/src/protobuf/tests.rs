@@ -1,3 +1,5 @@
+//! What the messages of the protocol promise: raw and typed contents, parameters, and what is refused.
+
 use proptest::prelude::*;
 use prost::Message;
 use sluicegate_core::response::Output;
