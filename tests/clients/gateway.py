@@ -50,10 +50,11 @@ def onnxruntime_library() -> Path:
 
 @dataclass(frozen=True)
 class Gateway:
-    """A running gateway and its two addresses, as HOST:PORT."""
+    """A running gateway and its addresses, as HOST:PORT."""
 
     engine: str
     address: str
+    grpc_address: str
     ops_address: str
 
     @property
@@ -73,9 +74,10 @@ class Gateway:
 @contextmanager
 def running(directory: Path, engine: str, registries: dict[str, Path], models: list[dict] | None) -> Iterator[Gateway]:
     """A gateway that is ready. Without `models` it serves the newest version of everything that its engine can load."""
-    address, ops_address = free_addresses(2)
+    address, grpc_address, ops_address = free_addresses(3)
     config = {
         "http": {"address": address},
+        "grpc": {"address": grpc_address},
         "ops": {"address": ops_address},
         "log": {"format": "json"},
         "batching": {"queue_timeout": "5m"},  # a debug build of tract takes its time
@@ -102,7 +104,7 @@ def running(directory: Path, engine: str, registries: dict[str, Path], models: l
         )
         try:
             wait_until_served(process, ops_address, log)
-            yield Gateway(engine, address, ops_address)
+            yield Gateway(engine, address, grpc_address, ops_address)
             process.send_signal(signal.SIGTERM)
             assert process.wait(STOP_SECONDS) == 0, f"exit code {process.returncode}\n{tail(log)}"
         finally:
