@@ -22,7 +22,7 @@ need = @command -v $(1) >/dev/null || { echo "$(1) is missing: $(2)" >&2; exit 2
 .DEFAULT_GOAL := help
 .PHONY: help serve release test test-rust test-clients fmt lint docs generate models
 .PHONY: bench instructions compare workloads soak fuzz deny ci clean test-schema
-.PHONY: onnxruntime need-rust need-python need-toolchains need-chromium need-wrk need-valgrind
+.PHONY: onnxruntime need-rust need-python need-toolchains need-chromium need-wrk need-h2load need-valgrind
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -42,7 +42,9 @@ test-rust: need-rust onnxruntime ## the tests in Rust
 
 test-clients: need-rust onnxruntime need-chromium need-toolchains $(CLIENTS)/ready $(MLSERVER)/ready ## the gateway against foreign clients and a browser
 	cargo test --workspace --locked --no-run
-	$(CLIENTS)/bin/python -m pytest tests/clients
+	$(CLIENTS)/bin/python -m pytest tests/clients --ignore-glob='*/test_kserve_*'
+	@# KServe's package and Triton's both register the protocol's messages, which one process takes once.
+	$(CLIENTS)/bin/python -m pytest $(wildcard tests/clients/test_kserve_*.py)
 
 test-schema: need-rust onnxruntime $(SCHEMA)/ready ## thousands of requests made of the OpenAPI document
 	cargo build --locked
@@ -64,10 +66,11 @@ generate: need-rust ## write docs/config.md, docs/config.schema.json and docs/me
 models: $(TRAINING)/ready ## train the sample models anew
 	$(TRAINING)/bin/python models/train.py
 
-bench: need-rust onnxruntime need-wrk ## codecs and policy without sockets, then one row over HTTP beside an empty handler
+bench: need-rust onnxruntime need-wrk need-h2load ## codecs and policy without sockets, then one row over HTTP and gRPC beside empty handlers
 	cargo bench --locked -p sluicegate-benches
 	cargo build --release --locked -p sluicegate-server -p sluicegate-loadtests
 	target/release/http
+	target/release/grpc
 
 instructions: need-rust need-valgrind ## instructions of the parts, beside the recorded ones; WRITE=1 records them
 	cargo bench --locked -p sluicegate-benches --bench instructions -- $(if $(WRITE),--write)
@@ -156,6 +159,9 @@ need-chromium:
 
 need-wrk:
 	@tools/install_packages wrk:wrk
+
+need-h2load:
+	@tools/install_packages h2load:nghttp2-client
 
 need-valgrind:
 	@tools/install_packages valgrind:valgrind

@@ -30,6 +30,11 @@ fn start(more: &str) -> (Folder, Gateway) {
     (folder, gateway)
 }
 
+/// Rows that keep `slow` busy for longer than a test needs.
+fn many_rows(gateway: &Gateway) -> usize {
+    slow_rows(gateway, "slow", 3.0).max(40)
+}
+
 fn slow_request(rows: usize) -> sluicegate_proto::inference::ModelInferRequest {
     request("slow", &[rows, SLOW_WIDTH], &vec![1.0; rows * SLOW_WIDTH])
 }
@@ -136,14 +141,16 @@ fn a_message_over_the_bound_is_refused_with_the_setting_that_raises_it() {
 #[test]
 fn a_deadline_ends_the_wait_and_the_row_is_never_run() {
     let (_folder, gateway) = start("");
-    let rows = slow_rows(&gateway, "slow", 1.0).max(20);
+    let rows = many_rows(&gateway);
     runtime().block_on(async {
         let (busy, late) = (Caller::new(gateway.grpc()), Caller::new(gateway.grpc()));
         let busy = tokio::spawn(async move { busy.infer(slow_request(rows)).await });
         while gateway.model("slow")["queued_rows"].as_u64().unwrap_or(0) <= 10 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let status = late.infer_within(slow_request(1), Duration::from_millis(20)).await.expect_err("too late");
+        // The connection is there, and the time long enough for the request to arrive.
+        late.infer(request("add", &[1, 2], &[1.0, 2.0])).await.expect("an answer");
+        let status = late.infer_within(slow_request(1), Duration::from_secs(1)).await.expect_err("too late");
         // Whose clock is first, says it: the caller's own as cancelled or ours as late.
         assert!(matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled), "{status}");
         assert_eq!(numbers(&busy.await.expect("runs").expect("an answer").into_inner()).len(), rows * SLOW_WIDTH);
@@ -158,7 +165,7 @@ fn a_deadline_ends_the_wait_and_the_row_is_never_run() {
 #[test]
 fn a_caller_who_leaves_takes_the_request_out_of_the_queue() {
     let (_folder, gateway) = start("");
-    let rows = slow_rows(&gateway, "slow", 1.0).max(20);
+    let rows = many_rows(&gateway);
     runtime().block_on(async {
         let (busy, leaves) = (Caller::new(gateway.grpc()), Caller::new(gateway.grpc()));
         let busy = tokio::spawn(async move { busy.infer(slow_request(rows)).await });
@@ -166,7 +173,9 @@ fn a_caller_who_leaves_takes_the_request_out_of_the_queue() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let waits = tokio::spawn(async move { leaves.infer(slow_request(3)).await });
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        while gateway.metric("sluicegate_stage_seconds_count", &[("model", "slow"), ("stage", "decode")]) < 2.0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         waits.abort();
         busy.await.expect("runs").expect("an answer");
     });
@@ -183,7 +192,7 @@ fn a_full_queue_is_unavailable_and_says_when_to_come_back() {
     folder.publish("slow", 1, &slow());
     let batching = "{ max_rows: 1, queue_rows: 4, queue_timeout: 60s, execution: threads, instances: 1 }";
     let gateway = Gateway::start(&folder, &format!("models: [ {{ name: slow, batching: {batching} }} ]"));
-    let rows = slow_rows(&gateway, "slow", 1.0).max(20);
+    let rows = many_rows(&gateway);
     runtime().block_on(async {
         let caller = Caller::new(gateway.grpc());
         let busy = caller.clone();
@@ -234,7 +243,7 @@ fn a_message_that_does_not_come_is_not_waited_for() {
 #[test]
 fn calls_in_flight_are_answered_when_the_gateway_ends() {
     let (_folder, gateway) = start("");
-    let rows = slow_rows(&gateway, "slow", 1.0).max(20);
+    let rows = many_rows(&gateway);
     let runtime = runtime();
     let caller = runtime.block_on(async { Caller::new(gateway.grpc()) });
     let waits = runtime.spawn(async move { caller.infer(slow_request(rows)).await });

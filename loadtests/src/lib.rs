@@ -4,8 +4,9 @@ pub mod open;
 pub mod threads;
 
 use std::fmt::Write as _;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 /// Values of one figure over the rounds of a run.
 #[derive(Clone, Debug, Default)]
@@ -96,6 +97,31 @@ pub fn wrk(url: &str, body: &str, connections: usize, seconds: u64, scratch: &Pa
         p99: after("99%").map_or(0.0, micros),
         errors: bad + u64::from(text.contains("Socket errors")),
     }
+}
+
+/// A child that ends with this process.
+#[derive(Debug)]
+pub struct Ending(Child);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts a program that is built beside this one, and waits for the address that it prints.
+///
+/// # Panics
+/// Where it is not there, or tells none.
+pub fn child(name: &str) -> (Ending, String) {
+    let mut path = std::env::current_exe().expect("this program has a path");
+    path.set_file_name(name);
+    let mut child = Command::new(path).stdout(Stdio::piped()).spawn().expect("it is built beside this program");
+    let mut address = String::new();
+    let out = child.stdout.take().expect("piped");
+    BufReader::new(out).read_line(&mut address).expect("it tells its address");
+    (Ending(child), address.trim().to_owned())
 }
 
 /// Does both, the first one first in every other round: what drifts while a run lasts, is then on nobody's side.

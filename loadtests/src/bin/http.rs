@@ -1,12 +1,10 @@
 //! What the gateway adds: one tabular row by typed JSON, beside an empty handler and the bare engine call, in one run.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use sluicegate_core::{DType, Shape, Tensor};
 use sluicegate_engine::{Engines, ModelFile, Options, Search};
-use sluicegate_loadtests::{Figure, machine, publish, table, wrk};
+use sluicegate_loadtests::{Figure, child, machine, publish, table, wrk};
 use sluicegate_testkit::folder::Folder;
 use sluicegate_testkit::process::{Gateway, repository};
 
@@ -14,22 +12,12 @@ const ROUNDS: usize = 7;
 const SECONDS: u64 = 3;
 const MODEL: &str = "breast-cancer";
 
-/// A child that ends with this process.
-struct Ending(Child);
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 fn main() {
     let scratch = Folder::default();
     let models = repository().join("models");
     let config = format!("registries: {{ local: {{ type: directory, path: '{}' }} }}", models.display());
     let gateway = Gateway::start(&scratch, &config);
-    let (_empty, empty) = start_empty();
+    let (_empty, empty) = child("empty");
     let example = gateway.client().get(&format!("/models/{MODEL}")).expect("an answer").json()["example"].to_string();
     let path = format!("/models/{MODEL}/predict");
     let ours = format!("http://{}{path}", gateway.http());
@@ -80,16 +68,6 @@ fn main() {
         100.0 * many.median() / empty_many.median(),
     );
     publish("http", &page);
-}
-
-fn start_empty() -> (Ending, String) {
-    let mut path = std::env::current_exe().expect("this program has a path");
-    path.set_file_name("empty");
-    let mut child = Command::new(path).stdout(Stdio::piped()).spawn().expect("the empty handler is built beside this program");
-    let mut address = String::new();
-    let out = child.stdout.take().expect("piped");
-    BufReader::new(out).read_line(&mut address).expect("it tells its address");
-    (Ending(child), address.trim().to_owned())
 }
 
 /// The engine's own call for one row, in microseconds.

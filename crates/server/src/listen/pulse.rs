@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 
 use axum::body::Body;
 use axum::http::{Request, Response};
-use hyper::body::{Bytes, Frame, Incoming, SizeHint};
+use hyper::body::{Buf, Bytes, Frame, Incoming, SizeHint};
 use hyper::service::Service;
 use sluicegate_api::http::hot::{self, Routes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -151,7 +151,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Pulsed<T> {
     }
 }
 
-/// The routes, for one connection: each request is active until the last byte of its answer is taken.
+/// The routes, for one connection: each request is active until the last byte of its answer is on its way.
 pub(super) struct Watched {
     pub(super) routes: Routes,
     pub(super) pulse: Arc<Pulse>,
@@ -176,7 +176,39 @@ pub(super) struct Answering {
 /// An answer's body, which keeps its request active.
 pub(super) struct Answer {
     body: Body,
+    active: Option<Active>,
+}
+
+/// Bytes of an answer. They too keep the connection active: HTTP/2 takes them all at once, and may have to wait for its
+/// client before it writes them.
+pub(super) struct Chunk {
+    bytes: Bytes,
     _active: Option<Active>,
+}
+
+impl Active {
+    fn new(pulse: Arc<Pulse>) -> Self {
+        pulse.active.fetch_add(1, Relaxed);
+        Self(pulse)
+    }
+}
+
+impl Buf for Chunk {
+    fn remaining(&self) -> usize {
+        self.bytes.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.bytes.chunk()
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.bytes.advance(count);
+    }
+
+    fn copy_to_bytes(&mut self, count: usize) -> Bytes {
+        self.bytes.copy_to_bytes(count)
+    }
 }
 
 impl Service<Request<Incoming>> for Watched {
@@ -186,8 +218,7 @@ impl Service<Request<Incoming>> for Watched {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         self.pulse.started.fetch_add(1, Relaxed);
-        self.pulse.active.fetch_add(1, Relaxed);
-        let active = Active(Arc::clone(&self.pulse));
+        let active = Active::new(Arc::clone(&self.pulse));
         Answering { answer: self.routes.answer(request), active: Some(active) }
     }
 }
@@ -198,16 +229,20 @@ impl Future for Answering {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let answer = ready!(Pin::new(&mut self.answer).poll(cx))?;
         let active = self.active.take();
-        Poll::Ready(Ok(answer.map(|body| Answer { body, _active: active })))
+        Poll::Ready(Ok(answer.map(|body| Answer { body, active })))
     }
 }
 
 impl hyper::body::Body for Answer {
-    type Data = Bytes;
+    type Data = Chunk;
     type Error = axum::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Chunk>, axum::Error>>> {
+        let this = self.get_mut();
+        let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        let active = || this.active.as_ref().map(|active| Active::new(Arc::clone(&active.0)));
+        let held = |frame: Frame<Bytes>| frame.map_data(|bytes| Chunk { bytes, _active: active() });
+        Poll::Ready(frame.map(|frame| frame.map(held)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -244,10 +279,10 @@ mod tests {
         let mut judge = Judge::new(start);
         pulse.reads.store(1, Relaxed);
         pulse.started.store(1, Relaxed);
-        pulse.active.store(1, Relaxed);
+        let active = Active::new(Arc::clone(&pulse));
         assert_eq!(judge.judge(&pulse, after(start, 100), KEEP, HEAD), Verdict::Keep, "a long request is no idleness");
         pulse.reads.store(3, Relaxed);
-        drop(Active(Arc::clone(&pulse)));
+        drop(active);
         assert_eq!(judge.judge(&pulse, after(start, 120), KEEP, HEAD), Verdict::Keep);
         assert_eq!(judge.judge(&pulse, after(start, 174), KEEP, HEAD), Verdict::Keep);
         assert_eq!(judge.judge(&pulse, after(start, 175), KEEP, HEAD), Verdict::Idle);

@@ -106,6 +106,41 @@ async fn an_answer_on_its_way_to_a_slow_client_is_not_cut_short_by_a_drain() {
     assert_eq!(running.task.await.expect("no panic"), Drained { cut: 0 });
 }
 
+/// A frame of HTTP/2: its type, its flags, its stream, its payload.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// Bytes of DATA until there are so many, or the connection ends.
+async fn data_until(stream: &mut TcpStream, wanted: usize) -> usize {
+    let mut got = 0;
+    let mut head = [0; 9];
+    while got < wanted && timeout(LONG, stream.read_exact(&mut head)).await.expect("in time").is_ok() {
+        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        stream.read_exact(&mut payload).await.expect("a whole frame");
+        got += if head[3] == 0 { payload.len() } else { 0 };
+    }
+    got
+}
+
+#[tokio::test]
+async fn an_answer_that_waits_for_its_client_in_http2_is_not_cut_short_by_a_drain() {
+    const WINDOW: u32 = 100;
+    let running = run(settings(), LONG);
+    let mut stream = send(running.address, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    // SETTINGS_INITIAL_WINDOW_SIZE, then GET /big.
+    let window = [&[0, 4][..], &WINDOW.to_be_bytes()].concat();
+    let head = [&[0x82, 0x86, 0x01, 1][..], b"x", &[0x04, 4], b"/big"].concat();
+    let sent = [frame(4, 0, 0, &window), frame(4, 1, 0, &[]), frame(1, 5, 1, &head)].concat();
+    stream.write_all(&sent).await.expect("sent");
+    assert_eq!(data_until(&mut stream, WINDOW as usize).await, WINDOW as usize);
+    running.shutdown.begin();
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    stream.write_all(&frame(8, 0, 1, &50u32.to_be_bytes())).await.expect("open");
+    assert_eq!(data_until(&mut stream, 50).await, 50, "what was asked for goes on");
+}
+
 #[tokio::test]
 async fn what_has_not_finished_in_time_is_cut_and_counted() {
     let running = run(settings(), Duration::from_millis(100));
