@@ -12,13 +12,11 @@ use sluicegate_registry::{Live, Served};
 use super::Api;
 use super::answer::{self, Dialect, Head};
 use super::infer::Parts;
-
-/// The extensions that are really served.
-pub const EXTENSIONS: &[&str] = &["binary_tensor_data", "schedule_policy", "parameters"];
+use crate::extension;
 
 /// `GET /v2`
 pub async fn server(State(api): State<Api>, request: Request) -> Response {
-    let body = json!({ "name": "sluicegate", "version": api.version, "extensions": EXTENSIONS });
+    let body = json!({ "name": "sluicegate", "version": api.version, "extensions": extension::served(&api.protocols) });
     answer::json(&Head::of(request.headers()), StatusCode::OK, &body)
 }
 
