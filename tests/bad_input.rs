@@ -258,7 +258,7 @@ fn parameter_cases() -> Vec<Case> {
         case("parameters that are no object", with("[]"), 400, "malformed", "object of parameters"),
         case("a reserved parameter", with(r#"{"triton_x":1}"#), 400, "malformed", "`triton_` is reserved"),
         case("a parameter that is an object", with(r#"{"mine":{}}"#), 400, "malformed", "string, number or boolean"),
-        case("a priority that is text", with(r#"{"priority":"high"}"#), 400, "malformed", "u64"),
+        case("a priority that is text", with(r#"{"priority":"high"}"#), 400, "malformed", "expected a whole number"),
         case("a negative timeout", with(r#"{"timeout":-1}"#), 400, "malformed", "-1"),
         case("a sequence", with(r#"{"sequence_id":7}"#), 501, "unsupported", "sequence_id"),
         case("shared memory", with(r#"{"shared_memory_region":"r"}"#), 501, "unsupported", "shared_memory_region"),

@@ -99,7 +99,9 @@ mod tests {
             behind: 0,
             failed,
         };
-        [(3, false), (3, false), (1, false), (8, true)].map(|(rows, failed)| journal.add(ran(rows, failed)));
+        for (rows, failed) in [(3, false), (3, false), (1, false), (8, true)] {
+            journal.add(ran(rows, failed));
+        }
         let totals = journal.totals();
         assert_eq!((totals.runs, totals.rows, totals.last.is_some()), (3, 7, true));
         let sizes: Vec<_> = totals.sizes.iter().map(|(rows, total)| (*rows, total.count, total.ns)).collect();

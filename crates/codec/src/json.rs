@@ -212,7 +212,7 @@ pub fn read(head: &Bytes, mut raw: Option<Raw>) -> Result<(Request, Outputs)> {
     let mut asked = Outputs::new(body.parameters.binary_data_output.unwrap_or(false));
     let mut outputs = Vec::with_capacity(body.outputs.len());
     for output in body.outputs {
-        output.parameters.served()?;
+        output.parameters.served_of_output()?;
         asked.ask(&output.name, &output.parameters);
         outputs.push(output.name.into_owned());
     }

@@ -67,11 +67,23 @@ impl Parameters {
         self.timeout.filter(|&timeout| timeout > 0).map(Duration::from_micros)
     }
 
-    /// Refuses what is not served.
+    /// Refuses what is not served of a request or an input.
     ///
     /// # Errors
     /// [`Code::Unsupported`].
     pub fn served(&self) -> Result<()> {
+        if self.classification.is_some_and(|count| count > 0) {
+            let message = "parameter `classification` is one of an output, and not of a request or an input";
+            return Err(Error::new(Code::Unsupported, message));
+        }
+        self.served_of_output()
+    }
+
+    /// Refuses what is not served of an output.
+    ///
+    /// # Errors
+    /// [`Code::Unsupported`].
+    pub fn served_of_output(&self) -> Result<()> {
         match self.unserved {
             None => Ok(()),
             Some(name) => {

@@ -32,6 +32,9 @@ use hold::{Hold, NOTHING};
 use loader::{LOADERS, Load};
 use plan::{Failure, Plan, Readiness, Scene, Standing};
 
+/// How often to look while a caller waits for a load: its files may have to come to rest first.
+const AGAIN: Duration = Duration::from_millis(100);
+
 /// One declared registry.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Root {
@@ -183,6 +186,9 @@ impl Thread {
             }
             self.act();
             self.answer();
+            if !self.waiting.is_empty() {
+                next = next.min(Instant::now() + AGAIN);
+            }
             match inbox.recv_timeout(next.saturating_duration_since(Instant::now())) {
                 Ok(Event::Declare(declared)) => {
                     self.declared = declared;
@@ -367,10 +373,9 @@ impl Thread {
     fn try_out(&mut self) {
         while self.loading.len() < LOADERS
             && let Some(next) = self.trials.iter().position(|trial| !self.loading.contains(&trial.found.model))
-            && let Some(Trial { spec, found, reply }) = self.trials.remove(next)
+            && let Some(Trial { spec, found, default, reply }) = self.trials.remove(next)
         {
-            let default = self.plan(&spec).default;
-            let load = self.load_of(&spec, &found, default, Some(reply));
+            let load = self.load_of(&spec, &found, default.then_some(found.version), Some(reply));
             self.start(load);
         }
     }

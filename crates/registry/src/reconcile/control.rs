@@ -12,7 +12,7 @@ use super::plan::Readiness;
 use super::{Event, Thread, key};
 use crate::manifest::Manifest;
 use crate::source::Found;
-use crate::spec::{Declared, Overlay, Spec};
+use crate::spec::{Declared, Overlay, Policy, Spec, Want};
 use crate::verify::Verified;
 
 /// How long a load may take before its caller is told that it goes on.
@@ -103,6 +103,8 @@ pub(super) struct Waiter {
 pub(super) struct Trial {
     pub(super) spec: Spec,
     pub(super) found: Found,
+    /// Whether it would answer those who name no version, and so must not break them.
+    pub(super) default: bool,
     pub(super) reply: Reply,
 }
 
@@ -152,32 +154,73 @@ fn busy() -> Error {
 
 impl Thread {
     pub(super) fn ask(&mut self, Ask { what, reply }: Ask) {
-        self.look();
         let outcome = match what {
-            What::Load(load) => match self.load(load) {
-                Ok((model, version, None)) => {
-                    self.waiting.push(Waiter { model, version, reply, failed: None });
-                    return;
+            What::Load(load) if load.dry_run => {
+                // What only this look finds is not served for it.
+                let before = self.found.clone();
+                self.look();
+                let trial = self.trial(load);
+                self.found = before;
+                match trial {
+                    Ok((spec, found, default)) => return self.trials.push_back(Trial { spec, found, default, reply }),
+                    Err(error) => Err(error),
                 }
-                Ok((_, _, Some((spec, found)))) => {
-                    self.trials.push_back(Trial { spec, found, reply });
-                    return;
+            }
+            What::Load(load) => {
+                self.look();
+                match self.load(load) {
+                    Ok((model, version)) => return self.waiting.push(Waiter { model, version, reply, failed: None }),
+                    Err(error) => Err(error),
                 }
-                Err(error) => Err(error),
-            },
+            }
             What::Unload(unload) => self.unload(unload).map(|()| None),
         };
         let _ = reply.send(outcome);
     }
 
-    /// Takes note of a load; what there is to do follows from the plan. A load that is only tried changes nothing.
-    fn load(&mut self, load: Load) -> Result<(ModelName, Option<u64>, Option<(Spec, Found)>)> {
-        let Load { model, which, overlay, dry_run } = load;
+    /// Takes note of a load; what there is to do follows from the plan.
+    fn load(&mut self, load: Load) -> Result<(ModelName, Option<u64>)> {
+        let (model, version, hold) = self.held_by(load)?;
+        match (version, self.failed.get_mut(&model)) {
+            (Some(version), Some(failed)) => drop(failed.remove(&version)),
+            (None, Some(failed)) => failed.clear(),
+            (_, None) => {}
+        }
+        tracing::info!(%model, version, "load asked for");
+        self.held.insert(model.clone(), hold);
+        self.held.retain(|_, hold| !hold.is_idle());
+        self.reason(&model, None);
+        Ok((model, version))
+    }
+
+    /// What a load would bring, and whether that would answer those who name no version.
+    fn trial(&self, load: Load) -> Result<(Spec, Found, bool)> {
+        let (model, version, hold) = self.held_by(load)?;
+        let spec = self.spec_of(&model, &hold);
+        let default = match spec.version {
+            // Also one that has failed before: why is what is asked.
+            Want::Latest => self.found.get(&model).and_then(|all| all.last()).map(|found| found.version),
+            Want::Number(_) | Want::Digest(_) => self.scene(&spec, &hold, &|_| Readiness::Settled).default,
+        };
+        let version = version.or(default);
+        let found = self.found.get(&model).and_then(|all| all.iter().find(|found| Some(found.version) == version));
+        let found = found.ok_or_else(|| Error::new(Code::UnknownVersion, format!("no registry has a version of `{model}`")))?;
+        Ok((spec, found.clone(), default == version))
+    }
+
+    /// What would be held of a model after a load.
+    fn held_by(&self, load: Load) -> Result<(ModelName, Option<u64>, Hold)> {
+        let Load { model, which, overlay, dry_run: _ } = load;
         if self.waiting.len() + self.trials.len() >= WAITING {
             return Err(busy());
         }
         let model = self.known(&model)?;
         let version = self.which(&model, &which)?;
+        if let Some(Policy::These(numbers)) = overlay.as_ref().and_then(|overlay| overlay.versions.as_ref()) {
+            for number in numbers {
+                self.which(&model, &Which { number: Some(*number), digest: None })?;
+            }
+        }
         let mut hold = self.hold(&model);
         match version {
             // As it is declared: the registry is looked at again, and what is held is let go.
@@ -189,24 +232,7 @@ impl Thread {
                 hold.beside.insert(version);
             }
         }
-        if dry_run {
-            let spec = self.spec_of(&model, &hold);
-            let version = version.or_else(|| self.scene(&spec, &hold, &|_| Readiness::Settled).default);
-            let found = self.found.get(&model).and_then(|all| all.iter().find(|found| Some(found.version) == version));
-            let found =
-                found.ok_or_else(|| Error::new(Code::UnknownVersion, format!("no registry has a version of `{model}`")))?;
-            return Ok((model, version, Some((spec, found.clone()))));
-        }
-        match (version, self.failed.get_mut(&model)) {
-            (Some(version), Some(failed)) => drop(failed.remove(&version)),
-            (None, Some(failed)) => failed.clear(),
-            (_, None) => {}
-        }
-        tracing::info!(%model, version, "load asked for");
-        self.held.insert(model.clone(), hold);
-        self.held.retain(|_, hold| !hold.is_idle());
-        self.reason(&model, None);
-        Ok((model, version, None))
+        Ok((model, version, hold))
     }
 
     fn unload(&mut self, unload: Unload) -> Result<()> {
@@ -214,9 +240,10 @@ impl Thread {
         let model = self.known(&model)?;
         let version = self.which(&model, &which)?;
         let parts = if dependents { self.dependents(&model) } else { Vec::new() };
-        for model in std::iter::once(&model).chain(&parts) {
+        let all: Vec<_> = std::iter::once((model, version)).chain(parts.into_iter().map(|part| (part, None))).collect();
+        for (model, version) in &all {
             let mut hold = self.hold(model);
-            match version {
+            match *version {
                 None => hold = Hold { declared: hold.declared, off: true, ..Hold::default() },
                 Some(version) => {
                     hold.beside.remove(&version);
@@ -225,14 +252,18 @@ impl Thread {
             }
             tracing::info!(%model, version, "unload asked for");
             self.held.insert(model.clone(), hold);
-            self.reason(model, Some("unloaded by hand; load it to serve it again"));
-            let gone = |waiter: &mut Waiter| waiter.model == *model && (version.is_none() || version == waiter.version);
+            let gone = |waiter: &mut Waiter| waiter.model == *model && (version.is_none() || *version == waiter.version);
             for waiter in self.waiting.extract_if(.., gone) {
                 let _ = waiter.reply.send(Err(Error::new(Code::NotLoaded, format!("`{model}` was unloaded meanwhile"))));
             }
         }
         // The table is as was asked before the caller is told so.
         self.act();
+        for (model, _) in &all {
+            if self.published.load().models.get(model).is_some_and(|served| served.default.is_none()) {
+                self.reason(model, Some("unloaded by hand; load it to serve it again"));
+            }
+        }
         Ok(())
     }
 
@@ -323,7 +354,7 @@ impl Thread {
     }
 
     /// The number of the version that is meant.
-    fn which(&mut self, model: &ModelName, which: &Which) -> Result<Option<u64>> {
+    fn which(&self, model: &ModelName, which: &Which) -> Result<Option<u64>> {
         let Which { number, digest } = which;
         if number.is_none() && digest.is_none() {
             return Ok(None);
