@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -16,18 +18,33 @@ from samples import MODELS, newest
 MODEL = "fraud"
 
 
-@pytest.fixture
-def registry(tmp_path: Path) -> Path:
-    """One sample model in a registry of its own, to be changed."""
-    shutil.copytree(MODELS / MODEL, tmp_path / "models" / MODEL)
-    return tmp_path / "models"
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], tuple[Gateway, Path]]]:
+    """A gateway for each engine whose callers may load and unload, and its registry: one sample model, to be changed.
+    Every test leaves both as they were."""
+    running_ones: dict[str, tuple[Gateway, Path]] = {}
+    with ExitStack() as stack:
+
+        def get(engine: str) -> tuple[Gateway, Path]:
+            if engine not in running_ones:
+                directory = tmp_path_factory.mktemp(f"control-{engine}")
+                registry = directory / "models"
+                shutil.copytree(MODELS / MODEL, registry / MODEL)
+                gateway = running(directory, engine, {"own": registry}, None, protocols={"control": True})
+                running_ones[engine] = stack.enter_context(gateway), registry
+            return running_ones[engine]
+
+        yield get
 
 
 @pytest.fixture
-def controlled(tmp_path: Path, engine: str, registry: Path):
-    """A gateway whose callers may load and unload."""
-    with running(tmp_path, engine, {"own": registry}, None, protocols={"control": True}) as gateway:
-        yield gateway
+def controlled(started, engine: str) -> Gateway:
+    return started(engine)[0]
+
+
+@pytest.fixture
+def registry(started, engine: str) -> Path:
+    return started(engine)[1]
 
 
 @pytest.fixture
@@ -94,6 +111,8 @@ def test_a_load_that_fails_says_why_and_takes_nothing_away(client, registry):
     assert refused.value.status() == "400"
     assert ask(client).get_response()["model_version"] == str(newest(MODEL).version)
     assert states(client)[version.name] == "UNAVAILABLE"
+    shutil.rmtree(version)
+    client.load_model(MODEL)
 
 
 def test_the_configuration_names_every_tensor_of_the_metadata(client):
@@ -109,16 +128,18 @@ def test_the_configuration_names_every_tensor_of_the_metadata(client):
 
 
 def test_statistics_grow_with_every_request(client):
+    [before] = client.get_inference_statistics(MODEL)["model_stats"]
     for _ in range(3):
         ask(client, rows=2)
-    [stats] = client.get_inference_statistics(MODEL)["model_stats"]
-    assert (stats["name"], stats["version"]) == (MODEL, str(newest(MODEL).version))
-    assert (stats["inference_count"], stats["execution_count"]) == (6, 3)
-    assert [stats["inference_stats"][kind]["count"] for kind in ("success", "queue", "fail")] == [3, 3, 0]
-    assert all(isinstance(each["ns"], int) for each in stats["inference_stats"].values())
-    assert [each["batch_size"] for each in stats["batch_stats"]] == [2]
-    assert len(client.get_inference_statistics()["model_stats"]) == 1
-    assert client.get_inference_statistics(MODEL, stats["version"])["model_stats"][0]["inference_count"] == 6
+    [after] = client.get_inference_statistics(MODEL)["model_stats"]
+    assert (after["name"], after["version"]) == (MODEL, str(newest(MODEL).version))
+    assert [after[key] - before[key] for key in ("inference_count", "execution_count")] == [6, 3]
+    counts = [{kind: each["count"] for kind, each in stats["inference_stats"].items()} for stats in (before, after)]
+    assert [counts[1][kind] - counts[0][kind] for kind in ("success", "queue", "fail")] == [3, 3, 0]
+    assert all(isinstance(each["ns"], int) for each in after["inference_stats"].values())
+    assert 2 in [each["batch_size"] for each in after["batch_stats"]]
+    assert client.get_inference_statistics()["model_stats"] == [after]
+    assert client.get_inference_statistics(MODEL, after["version"])["model_stats"] == [after]
 
 
 @pytest.mark.parametrize("binary", [True, False])
@@ -138,6 +159,7 @@ def test_what_is_logged_can_be_read_and_changed(client):
     assert client.get_log_settings()["log_info"] is True
     assert client.update_log_settings({"log_verbose_level": 1})["log_verbose_level"] == 1
     assert client.update_log_settings({"log_info": False})["log_info"] is False
+    assert client.update_log_settings({"log_info": True})["log_info"] is True
     with pytest.raises(InferenceServerException, match="log_file") as refused:
         client.update_log_settings({"log_file": "elsewhere"})
     assert refused.value.status() == "501"

@@ -49,6 +49,9 @@ use answer::{Dialect, Head};
 #[derive(Clone)]
 pub struct Api(Arc<Shared>);
 
+/// Changes what is logged to these levels, where some are given, and gives those that are logged then.
+pub type LogLevel = dyn Fn(Option<&str>) -> Result<String> + Send + Sync;
+
 /// The parts of an [`Api`].
 pub struct Shared {
     /// The way to an answer.
@@ -61,8 +64,8 @@ pub struct Shared {
     pub config_state: Box<dyn Fn() -> serde_json::Value + Send + Sync>,
     /// The way to load and unload by hand.
     pub control: Control,
-    /// Changes what is logged to these levels, where some are given; the levels that are logged then.
-    pub log_level: Box<dyn Fn(Option<&str>) -> Result<String> + Send + Sync>,
+    /// The way to what is logged.
+    pub log_level: Box<LogLevel>,
     /// What bounds a request's body.
     pub body: body::Bounds,
     /// What is answered beside inference.

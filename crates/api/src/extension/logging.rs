@@ -42,7 +42,7 @@ fn place(directives: &str) -> usize {
     let global = directives.split(',').map(str::trim).rfind(|part| !part.is_empty() && !part.contains(['=', '[']));
     let is = |level: &&str| global.is_some_and(|global| global.eq_ignore_ascii_case(level));
     // Where only modules are named, all others log errors.
-    LEVELS.iter().position(|level| is(&level)).unwrap_or(1)
+    LEVELS.iter().position(is).unwrap_or(1)
 }
 
 fn describe(level: usize) -> LogSettingsResponse {
