@@ -39,7 +39,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{get, post};
-use sluicegate_core::{Code, Error, ModelName, Result};
+use sluicegate_core::{Code, Error, ModelName};
+use sluicegate_extension::{Controls, LogLevel};
 use sluicegate_gateway::Gateway;
 use sluicegate_registry::{Control, Status};
 
@@ -48,9 +49,6 @@ use answer::{Dialect, Head};
 /// What the handlers share. Cheap to clone.
 #[derive(Clone)]
 pub struct Api(Arc<Shared>);
-
-/// Changes what is logged to these levels, where some are given, and gives those that are logged then.
-pub type LogLevel = dyn Fn(Option<&str>) -> Result<String> + Send + Sync;
 
 /// The parts of an [`Api`].
 pub struct Shared {
@@ -103,6 +101,16 @@ impl Api {
     /// Puts the parts together.
     pub fn new(shared: Shared) -> Self {
         Self(Arc::new(shared))
+    }
+
+    /// What callers may change, and the ways to it.
+    pub fn controls(&self) -> Controls<'_> {
+        Controls {
+            allowed: self.protocols.control,
+            published: self.gateway.published(),
+            registry: &self.control,
+            log_level: &*self.log_level,
+        }
     }
 
     /// The routes of the `http` address.

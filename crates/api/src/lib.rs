@@ -1,8 +1,6 @@
 //! Wire formats and status codes. Thin: a request is decoded, handed to the gateway, and its answer encoded.
 //!
-//! [`status`] is the one table from errors to the codes of each transport; [`extension`] what the protocol's extensions mean, for
-//! all of them; [`http`] the routes, one file an endpoint.
+//! [`status`] is the one table from errors to the codes of each transport; [`http`] the routes, one file an endpoint.
 
-pub mod extension;
 pub mod http;
 pub mod status;

@@ -5,11 +5,11 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::get;
 use http::StatusCode;
+use sluicegate_extension as extension;
 
 use super::Api;
 use super::answer::{self, Dialect, Head};
 use super::infer::Parts;
-use crate::extension;
 
 pub(super) fn routes() -> Router<Api> {
     Router::new()

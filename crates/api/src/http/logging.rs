@@ -7,6 +7,7 @@ use axum::routing::{get, post};
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 use sluicegate_core::{Code, Error, Result};
+use sluicegate_extension::{logging, shared_memory, trace};
 use sluicegate_proto::inference::log_settings_request::SettingValue;
 use sluicegate_proto::inference::log_settings_request::setting_value::ParameterChoice as Asked;
 use sluicegate_proto::inference::log_settings_response::setting_value::ParameterChoice;
@@ -15,7 +16,6 @@ use sluicegate_proto::inference::{LogSettingsRequest, LogSettingsResponse};
 use super::answer::{self, Dialect, Head};
 use super::infer::Parts;
 use super::{Api, body};
-use crate::extension::{logging, shared_memory, trace};
 
 pub(super) fn routes() -> Router<Api> {
     let mut routes = Router::new()
@@ -35,13 +35,13 @@ pub(super) fn routes() -> Router<Api> {
 
 /// What is logged.
 async fn settings(State(api): State<Api>, request: Request) -> Response {
-    tell(&Head::of(request.headers()), logging::settings(&api).map(|settings| flat(&settings)))
+    tell(&Head::of(request.headers()), logging::settings(&api.controls()).map(|settings| flat(&settings)))
 }
 
 /// Changes what is logged.
 async fn change(State(api): State<Api>, request: Request) -> Response {
     let (head, said) = body::object(&api, request).await;
-    let settings = said.and_then(|said| logging::change(&api, &asked(&said)?));
+    let settings = said.and_then(|said| logging::change(&api.controls(), &asked(&said)?));
     tell(&head, settings.map(|settings| flat(&settings)))
 }
 

@@ -12,11 +12,10 @@ use sluicegate_registry::{Live, Served};
 use super::Api;
 use super::answer::{self, Dialect, Head};
 use super::infer::Parts;
-use crate::extension;
 
 /// `GET /v2`
 pub async fn server(State(api): State<Api>, request: Request) -> Response {
-    let body = json!({ "name": "sluicegate", "version": api.version, "extensions": extension::served(&api.protocols) });
+    let body = json!({ "name": "sluicegate", "version": api.version, "extensions": sluicegate_extension::served(api.protocols.control) });
     answer::json(&Head::of(request.headers()), StatusCode::OK, &body)
 }
 

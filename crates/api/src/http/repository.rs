@@ -10,6 +10,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 use serde_json::{Map, Value, json};
 use sluicegate_core::{Code, Error, Result};
+use sluicegate_extension::repository;
 use sluicegate_proto::inference::model_repository_parameter::ParameterChoice;
 use sluicegate_proto::inference::{ModelRepositoryParameter, RepositoryModelLoadRequest, RepositoryModelUnloadRequest};
 use sluicegate_registry::reconcile::control::Report;
@@ -17,7 +18,6 @@ use sluicegate_registry::reconcile::control::Report;
 use super::answer::{self, Dialect, Head};
 use super::infer::Parts;
 use super::{Api, body};
-use crate::extension::repository;
 
 pub(super) fn routes() -> Router<Api> {
     let mut routes =
@@ -65,7 +65,7 @@ async fn load(State(api): State<Api>, parts: Parts, request: Request) -> Respons
             model_name: parts.model().to_owned(),
             parameters: parameters(&said?)?,
         };
-        repository::load(&api, request, parts.version()).await
+        repository::load(&api.controls(), request, parts.version()).await
     };
     match outcome.await {
         Ok(None) => done(&head),
@@ -83,7 +83,7 @@ async fn unload(State(api): State<Api>, parts: Parts, request: Request) -> Respo
             model_name: parts.model().to_owned(),
             parameters: parameters(&said?)?,
         };
-        repository::unload(&api, request, parts.version()).await
+        repository::unload(&api.controls(), request, parts.version()).await
     };
     match outcome.await {
         Ok(()) => done(&head),

@@ -11,8 +11,7 @@ use sluicegate_proto::inference::{
 use sluicegate_registry::reconcile::control::{Load, Report, Unload, Which};
 use sluicegate_registry::{State, Status, Table};
 
-use super::{allowed, config, overlay};
-use crate::http::Api;
+use crate::{Controls, config, overlay};
 
 type Parameters = BTreeMap<String, ModelRepositoryParameter>;
 
@@ -57,9 +56,9 @@ fn word(state: State) -> (&'static str, &'static str) {
 /// # Errors
 /// [`Code::Forbidden`] where that is switched off; what is wrong with the parameters; those of
 /// [`Control::load`](sluicegate_registry::Control::load).
-pub async fn load(api: &Api, request: RepositoryModelLoadRequest, version: Option<&str>) -> Result<Option<Report>> {
+pub async fn load(controls: &Controls<'_>, request: RepositoryModelLoadRequest, version: Option<&str>) -> Result<Option<Report>> {
     let RepositoryModelLoadRequest { repository_name, model_name: model, parameters } = request;
-    allowed(&api.protocols)?;
+    controls.check()?;
     anywhere(&repository_name)?;
     if let Some(file) = parameters.keys().find(|key| key.starts_with("file:")) {
         let message = format!("parameter `{file}`: files do not come with a load; put the version into a registry's directory");
@@ -74,14 +73,14 @@ pub async fn load(api: &Api, request: RepositoryModelLoadRequest, version: Optio
             return Err(Error::new(Code::Malformed, message));
         }
         Some(said) => {
-            let table = api.gateway.published().load();
+            let table = controls.published.load();
             let served = table.models.get(model.as_str());
             let now = served.and_then(|served| served.default.as_ref()).map(|live| config::of(live, served));
             Some(overlay::read(said, &model, now.as_ref())?)
         }
     };
     let dry_run = flag(&parameters, "dry_run")?;
-    api.control.load(Load { model, which, overlay, dry_run }).await
+    controls.registry.load(Load { model, which, overlay, dry_run }).await
 }
 
 /// Takes a model or a version of it out of service. `version` is what the path names.
@@ -89,13 +88,13 @@ pub async fn load(api: &Api, request: RepositoryModelLoadRequest, version: Optio
 /// # Errors
 /// [`Code::Forbidden`] where that is switched off; what is wrong with the parameters; those of
 /// [`Control::unload`](sluicegate_registry::Control::unload).
-pub async fn unload(api: &Api, request: RepositoryModelUnloadRequest, version: Option<&str>) -> Result<()> {
+pub async fn unload(controls: &Controls<'_>, request: RepositoryModelUnloadRequest, version: Option<&str>) -> Result<()> {
     let RepositoryModelUnloadRequest { repository_name, model_name: model, parameters } = request;
-    allowed(&api.protocols)?;
+    controls.check()?;
     anywhere(&repository_name)?;
     known(&parameters, &["unload_dependents", "version", "digest"])?;
     let (which, dependents) = (which(&parameters, version)?, flag(&parameters, "unload_dependents")?);
-    api.control.unload(Unload { model, which, dependents }).await
+    controls.registry.unload(Unload { model, which, dependents }).await
 }
 
 fn anywhere(repository: &str) -> Result<()> {

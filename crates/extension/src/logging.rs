@@ -8,8 +8,7 @@ use sluicegate_proto::inference::log_settings_response::SettingValue;
 use sluicegate_proto::inference::log_settings_response::setting_value::ParameterChoice;
 use sluicegate_proto::inference::{LogSettingsRequest, LogSettingsResponse};
 
-use super::allowed;
-use crate::http::Api;
+use crate::Controls;
 
 /// The levels, and from which setting on each one logs.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
@@ -18,8 +17,8 @@ const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 ///
 /// # Errors
 /// None in a running gateway.
-pub fn settings(api: &Api) -> Result<LogSettingsResponse> {
-    Ok(describe(place(&(api.log_level)(None)?)))
+pub fn settings(controls: &Controls<'_>) -> Result<LogSettingsResponse> {
+    Ok(describe(place(&(controls.log_level)(None)?)))
 }
 
 /// Changes them, and gives them as they are then. Nothing asked for changes nothing, and is always allowed.
@@ -27,12 +26,12 @@ pub fn settings(api: &Api) -> Result<LogSettingsResponse> {
 /// # Errors
 /// [`Code::Forbidden`] where that is switched off, [`Code::Malformed`] where values are of the wrong type or contradict each
 /// other, [`Code::Unsupported`] for settings that there are not here.
-pub fn change(api: &Api, request: &LogSettingsRequest) -> Result<LogSettingsResponse> {
-    allowed(&api.protocols)?;
-    let now = place(&(api.log_level)(None)?);
+pub fn change(controls: &Controls<'_>, request: &LogSettingsRequest) -> Result<LogSettingsResponse> {
+    controls.check()?;
+    let now = place(&(controls.log_level)(None)?);
     let next = change_from(now, request)?;
     if next != now {
-        (api.log_level)(Some(LEVELS[next]))?;
+        (controls.log_level)(Some(LEVELS[next]))?;
     }
     Ok(describe(next))
 }
