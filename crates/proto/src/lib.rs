@@ -1,6 +1,6 @@
 //! The protobuf messages of the Open Inference Protocol and of Triton's model configuration.
 //!
-//! [`inference`] has the messages, [`descriptors`] what they are made from, [`config`] the two text forms of a model's
+//! [`inference`] has the messages, [`DESCRIPTORS`] what they are made from, [`config`] the two text forms of a model's
 //! configuration: `config.pbtxt` and JSON, [`json`] the JSON of any message. The service itself is made where it is served.
 
 pub mod config;

@@ -178,7 +178,7 @@ pub fn json(head: &Head, status: StatusCode, body: &impl Serialize) -> Response 
 /// A message of the protocol as JSON.
 ///
 /// # Errors
-/// [`Code::Internal`](sluicegate_core::Code::Internal) where the descriptors do not fit the messages.
+/// [`Code::Internal`] where the descriptors do not fit the messages.
 pub fn message<M: prost::Message>(name: &str, message: &M) -> sluicegate_core::Result<serde_json::Value> {
     sluicegate_proto::json::whole(name, message).map_err(|error| Error::new(Code::Internal, error))
 }
