@@ -24,9 +24,9 @@ fn encode(c: &mut Criterion) {
     let (signature, response) = (row::signature(), row::response());
     c.bench_function("encode/typed", |b| b.iter(|| encode::write(&signature, &response, Form::One)));
     c.bench_function("encode/v2 json", |b| {
-        b.iter(|| json::write(&response, "1", &json::Binary::default()).expect("has a JSON form"));
+        b.iter(|| json::write(&response, "1", &json::Outputs::default()).expect("has a JSON form"));
     });
-    c.bench_function("encode/v2 binary", |b| b.iter(|| json::write(&response, "1", &json::Binary::all()).expect("writes")));
+    c.bench_function("encode/v2 binary", |b| b.iter(|| json::write(&response, "1", &json::Outputs::new(true)).expect("writes")));
 }
 
 criterion_group!(benches, decode, encode);

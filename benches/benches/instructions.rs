@@ -49,11 +49,11 @@ const CASES: [Case; 10] = [
     }),
     ("encode/v2-json", || {
         let response = row::response();
-        count(|| json::write(&response, "1", &json::Binary::default()).expect("has a JSON form"));
+        count(|| json::write(&response, "1", &json::Outputs::default()).expect("has a JSON form"));
     }),
     ("encode/v2-binary", || {
         let response = row::response();
-        count(|| json::write(&response, "1", &json::Binary::all()).expect("writes"));
+        count(|| json::write(&response, "1", &json::Outputs::new(true)).expect("writes"));
     }),
     ("policy/1-row", || policy(1)),
     ("policy/64-rows", || policy(64)),

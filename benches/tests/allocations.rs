@@ -75,6 +75,8 @@ fn serve(registry: &Registry) -> SocketAddr {
         status: registry.status.clone(),
         ready: Box::new(|| true),
         config_state: Box::new(|| Value::Null),
+        control: registry.control(),
+        log_level: Box::new(|_| Ok("info".into())),
         body: Bounds { size: 1 << 20, time: Duration::from_secs(30) },
         message: 1 << 20,
         protocols: Default::default(),

@@ -72,8 +72,11 @@ class Gateway:
 
 
 @contextmanager
-def running(directory: Path, engine: str, registries: dict[str, Path], models: list[dict] | None) -> Iterator[Gateway]:
-    """A gateway that is ready. Without `models` it serves the newest version of everything that its engine can load."""
+def running(
+    directory: Path, engine: str, registries: dict[str, Path], models: list[dict] | None, **sections: dict
+) -> Iterator[Gateway]:
+    """A gateway that is ready. Without `models` it serves the newest version of everything that its engine can load.
+    Further sections of its configuration come by their names."""
     address, grpc_address, ops_address = free_addresses(3)
     config = {
         "http": {"address": address},
@@ -87,6 +90,7 @@ def running(directory: Path, engine: str, registries: dict[str, Path], models: l
             for name, path in registries.items()
         },
     }
+    config |= sections
     if engine == "onnxruntime":
         config["engine"]["onnxruntime"] = str(onnxruntime_library())
     if models is not None:

@@ -186,9 +186,6 @@ def test_what_is_not_served_is_said_so(client, gateway):
     with pytest.raises(InferenceServerException, match="sequence_id") as refused:
         client.infer(sample.name, inputs, sequence_id=3)
     assert refused.value.status() == "501"
-    with pytest.raises(InferenceServerException, match="classification") as refused:
-        client.infer(sample.name, inputs, outputs=[InferRequestedOutput("probabilities", class_count=2)])
-    assert refused.value.status() == "501"
     with pytest.raises(InferenceServerException, match="triton_"):
         client.infer(sample.name, inputs, parameters={"triton_enable_empty_final_response": True})
 

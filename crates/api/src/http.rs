@@ -5,6 +5,10 @@
 //! | path | file |
 //! |---|---|
 //! | `/v2/models/{m}[/versions/{v}]/infer` | [`infer`] |
+//! | `/v2/models/{m}[/versions/{v}]/config`, `…/stats` | [`config`], [`statistics`] |
+//! | `/v2/models/{m}[/versions/{v}]/generate`, `…/generate_stream` | [`generate`] |
+//! | `/v2/repository/…` | [`repository`] |
+//! | `/v2/logging`, and what is not served: `/v2/…trace/setting`, `/v2/…sharedmemory/…` | [`logging`] |
 //! | `/models/{m}[@{v}]/predict` | [`predict`] |
 //! | `/models/{m}[@{v}]/batching` | [`batching`] |
 //! | `/v2`, `/v2/models…`, `/models…` | [`models`] |
@@ -16,23 +20,29 @@ pub mod answer;
 pub mod batching;
 pub mod body;
 pub mod caching;
+pub mod config;
 pub mod docs;
 pub mod exchange;
+pub mod generate;
 pub mod health;
 pub mod hot;
 pub mod infer;
+pub mod logging;
 pub mod models;
 pub mod openapi;
 pub mod ops;
 pub mod predict;
+pub mod repository;
+pub mod statistics;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{get, post};
 use sluicegate_core::{Code, Error, ModelName};
+use sluicegate_extension::{Controls, LogLevel};
 use sluicegate_gateway::Gateway;
-use sluicegate_registry::Status;
+use sluicegate_registry::{Control, Status};
 
 use answer::{Dialect, Head};
 
@@ -50,6 +60,10 @@ pub struct Shared {
     pub ready: Box<dyn Fn() -> bool + Send + Sync>,
     /// What became of the last change of the configuration, as JSON.
     pub config_state: Box<dyn Fn() -> serde_json::Value + Send + Sync>,
+    /// The way to load and unload by hand.
+    pub control: Control,
+    /// The way to what is logged.
+    pub log_level: Box<LogLevel>,
     /// What bounds a request's body.
     pub body: body::Bounds,
     /// The most bytes of a message of gRPC.
@@ -91,6 +105,16 @@ impl Api {
         Self(Arc::new(shared))
     }
 
+    /// What callers may change, and the ways to it.
+    pub fn controls(&self) -> Controls<'_> {
+        Controls {
+            allowed: self.protocols.control,
+            published: self.gateway.published(),
+            registry: &self.control,
+            log_level: &*self.log_level,
+        }
+    }
+
     /// The routes of the `http` address.
     pub fn routes(&self) -> Router {
         let v2 = Router::new()
@@ -104,7 +128,12 @@ impl Api {
             .route("/v2/models/{model}/ready", get(models::ready))
             .route("/v2/models/{model}/versions/{version}/ready", get(models::ready))
             .route("/v2/models/{model}/infer", post(infer::infer))
-            .route("/v2/models/{model}/versions/{version}/infer", post(infer::infer));
+            .route("/v2/models/{model}/versions/{version}/infer", post(infer::infer))
+            .merge(config::routes())
+            .merge(statistics::routes())
+            .merge(generate::routes())
+            .merge(repository::routes())
+            .merge(logging::routes());
         let typed = Router::new()
             .route("/models", get(models::overview))
             .route("/models/{model}", get(models::detail))

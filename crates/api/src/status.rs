@@ -38,6 +38,8 @@ pub fn wire(code: Code) -> Wire {
         Code::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, S::METHOD_NOT_ALLOWED, 12, None),
         Code::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, S::PAYLOAD_TOO_LARGE, 8, None),
         Code::SlowBody => (S::REQUEST_TIMEOUT, S::REQUEST_TIMEOUT, 4, None),
+        Code::NotLoaded => (S::BAD_REQUEST, S::BAD_REQUEST, 9, None),
+        Code::Forbidden => (S::FORBIDDEN, S::FORBIDDEN, 7, None),
         Code::Unsupported => (S::NOT_IMPLEMENTED, S::NOT_IMPLEMENTED, 12, None),
         // The caller who left reads no status; nginx's 499 says so in logs.
         Code::Cancelled => (S::BAD_REQUEST, S::BAD_REQUEST, 1, None),

@@ -14,7 +14,7 @@ pub mod stack;
 pub mod ticket;
 mod worker;
 
-pub use journal::Ran;
+pub use journal::{Ran, Totals};
 pub use pad::Padding;
 pub use policy::{Left, Limits};
 pub use queue::{Batcher, Execution, Job, Setup};

@@ -13,7 +13,7 @@ use sluicegate_engine::Engine;
 use smallvec::SmallVec;
 use tokio::sync::{Notify, oneshot};
 
-use crate::journal::{Journal, Ran};
+use crate::journal::{Journal, Ran, Totals};
 use crate::pad::Padding;
 use crate::policy::{self, Entry, Key, Limits, Next, Waiting};
 use crate::stack::Scratch;
@@ -161,6 +161,11 @@ impl Batcher {
     /// The last batches, the newest first.
     pub fn last(&self) -> Vec<Ran> {
         self.0.journal.runs()
+    }
+
+    /// What all runs come to.
+    pub fn totals(&self) -> Totals {
+        self.0.journal.totals()
     }
 
     /// Rows that wait.

@@ -5,7 +5,6 @@ use std::cell::Cell;
 use std::fmt;
 use std::io::Write;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -17,23 +16,54 @@ use smallvec::SmallVec;
 
 use super::binary::{self, Raw};
 use super::elements::{self, Elements, Fill, Name};
+use super::parameters::Parameters;
 
-/// Which outputs travel as raw bytes.
+/// How outputs are to travel: as raw bytes, or as the best of their classes.
 #[derive(Debug, Default)]
-pub struct Binary {
-    all: bool,
-    /// By name, for those outputs that the request speaks of.
-    each: Vec<(String, bool)>,
+pub struct Outputs {
+    binary: bool,
+    /// For those outputs that the request speaks of.
+    each: Vec<Asked>,
 }
 
-impl Binary {
-    /// All of them, as the answer to a raw request.
-    pub fn all() -> Self {
-        Self { all: true, each: Vec::new() }
+#[derive(Debug)]
+struct Asked {
+    name: String,
+    binary: Option<bool>,
+    classes: usize,
+}
+
+impl Outputs {
+    /// All of them as raw bytes or not, where nothing else is said of one.
+    pub fn new(binary: bool) -> Self {
+        Self { binary, each: Vec::new() }
     }
 
-    fn is(&self, name: &str) -> bool {
-        self.each.iter().find(|(each, _)| each == name).map_or(self.all, |(_, binary)| *binary)
+    /// Says how one is to travel.
+    pub fn ask(&mut self, name: &str, parameters: &Parameters) {
+        let Parameters { binary_data: binary, classification, .. } = *parameters;
+        let classes = classification.map_or(0, |count| usize::try_from(count).unwrap_or(usize::MAX));
+        if binary.is_some() || classes > 0 {
+            self.each.push(Asked { name: name.to_owned(), binary, classes });
+        }
+    }
+
+    /// How many of its classes are wanted instead of its elements; 0 for the elements.
+    pub fn classes(&self, name: &str) -> usize {
+        self.find(name).map_or(0, |asked| asked.classes)
+    }
+
+    /// Whether classes of any are wanted.
+    pub fn any_classes(&self) -> bool {
+        self.each.iter().any(|asked| asked.classes > 0)
+    }
+
+    fn is_binary(&self, name: &str) -> bool {
+        self.find(name).and_then(|asked| asked.binary).unwrap_or(self.binary)
+    }
+
+    fn find(&self, name: &str) -> Option<&Asked> {
+        self.each.iter().find(|asked| asked.name == name)
     }
 }
 
@@ -126,98 +156,6 @@ struct OutputRequest<'a> {
     parameters: Parameters,
 }
 
-/// The parameters that mean something here. Others are for models and routers, and pass.
-#[derive(Default)]
-struct Parameters {
-    binary_data_size: Option<u64>,
-    binary_data: Option<bool>,
-    binary_data_output: Option<bool>,
-    priority: Option<u64>,
-    timeout: Option<u64>,
-    /// The first one that is not served.
-    unserved: Option<&'static str>,
-}
-
-/// Parameters of the protocol that nothing here honours: better refused than ignored.
-pub(crate) const UNSERVED: [&str; 6] =
-    ["sequence_id", "sequence_start", "sequence_end", "shared_memory_region", "shared_memory_byte_size", "classification"];
-
-impl<'de> Deserialize<'de> for Parameters {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Read;
-        impl<'de> Visitor<'de> for Read {
-            type Value = Parameters;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of parameters")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Parameters, A::Error> {
-                let mut parameters = Parameters::default();
-                while let Some(Name(key)) = map.next_key()? {
-                    match &*key {
-                        "binary_data_size" => once(&mut parameters.binary_data_size, &key, map.next_value()?)?,
-                        "binary_data" => once(&mut parameters.binary_data, &key, map.next_value()?)?,
-                        "binary_data_output" => once(&mut parameters.binary_data_output, &key, map.next_value()?)?,
-                        "priority" => once(&mut parameters.priority, &key, map.next_value()?)?,
-                        "timeout" => once(&mut parameters.timeout, &key, map.next_value()?)?,
-                        key if key.starts_with("triton_") => {
-                            return Err(A::Error::custom(format!("parameter `{key}`: the prefix `triton_` is reserved")));
-                        }
-                        key => {
-                            let unserved = UNSERVED.into_iter().find(|&name| name == key);
-                            if map.next_value_seed(Asks(key))? {
-                                parameters.unserved = parameters.unserved.or(unserved);
-                            }
-                        }
-                    }
-                }
-                Ok(parameters)
-            }
-        }
-        deserializer.deserialize_map(Read)
-    }
-}
-
-/// Reads the value of the parameter of this name: whether it asks for something. Clients send `false` and 0 by default.
-struct Asks<'k>(&'k str);
-
-impl<'de> DeserializeSeed<'de> for Asks<'_> {
-    type Value = bool;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl Visitor<'_> for Asks<'_> {
-    type Value = bool;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a string, number or boolean for parameter `{}`", self.0)
-    }
-
-    fn visit_bool<E>(self, bit: bool) -> Result<bool, E> {
-        Ok(bit)
-    }
-
-    fn visit_u64<E>(self, number: u64) -> Result<bool, E> {
-        Ok(number != 0)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<bool, E> {
-        Ok(true)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<bool, E> {
-        Ok(true)
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<bool, E> {
-        Ok(true)
-    }
-}
-
 struct Input<'a> {
     name: Cow<'a, str>,
     dtype: DType,
@@ -307,11 +245,6 @@ pub(crate) fn no_datatype(name: &str) -> Error {
     Error::new(Code::Malformed, format!("datatype `{name}` is not one of {known}"))
 }
 
-/// A parameter that is known and not honoured.
-pub(crate) fn unserved(name: &str) -> Error {
-    Error::new(Code::Unsupported, format!("parameter `{name}` asks for something that is not served here"))
-}
-
 /// Reads a list of integers; whether it is a shape is told later, with the input's name.
 struct Sizes;
 
@@ -344,7 +277,7 @@ pub(crate) fn shape(sizes: &[i64]) -> Result<Shape> {
 ///
 /// # Errors
 /// [`Code::Malformed`] with the byte position where the JSON is not what it should be, and those of [`Raw::take`].
-pub fn read(head: &Bytes, mut raw: Option<Raw>) -> Result<(Request, Binary)> {
+pub fn read(head: &Bytes, mut raw: Option<Raw>) -> Result<(Request, Outputs)> {
     // An element is a byte of text and a comma at least.
     let room = Cell::new(head.len() / 2);
     // Looked through once as a whole, and not string by string. What is no UTF-8 fails where it is.
@@ -354,9 +287,9 @@ pub fn read(head: &Bytes, mut raw: Option<Raw>) -> Result<(Request, Binary)> {
     };
     let body = body.map_err(|error| malformed(head, &error))?;
     let mut inputs = Vec::with_capacity(body.inputs.len());
-    let mut unserved = body.parameters.unserved;
+    body.parameters.served()?;
     for input in body.inputs {
-        unserved = unserved.or(input.parameters.unserved);
+        input.parameters.served()?;
         let name: Arc<str> = (&*input.name).into();
         let tensor = tensor(input, raw.as_mut())?;
         inputs.push((name, tensor));
@@ -364,28 +297,22 @@ pub fn read(head: &Bytes, mut raw: Option<Raw>) -> Result<(Request, Binary)> {
     if let Some(raw) = raw {
         raw.end()?;
     }
-    let mut binary = Binary { all: body.parameters.binary_data_output.unwrap_or(false), each: Vec::new() };
+    let mut asked = Outputs::new(body.parameters.binary_data_output.unwrap_or(false));
     let mut outputs = Vec::with_capacity(body.outputs.len());
     for output in body.outputs {
-        unserved = unserved.or(output.parameters.unserved);
-        let name = output.name.into_owned();
-        if let Some(each) = output.parameters.binary_data {
-            binary.each.push((name.clone(), each));
-        }
-        outputs.push(name);
-    }
-    if let Some(name) = unserved {
-        return Err(self::unserved(name));
+        output.parameters.served_of_output()?;
+        asked.ask(&output.name, &output.parameters);
+        outputs.push(output.name.into_owned());
     }
     let request = Request {
         id: body.id.map(Cow::into_owned),
         inputs,
         outputs,
         priority: body.parameters.priority.unwrap_or(0),
-        timeout: body.parameters.timeout.filter(|&timeout| timeout > 0).map(Duration::from_micros),
+        timeout: body.parameters.timeout(),
         ..Request::default()
     };
-    Ok((request, binary))
+    Ok((request, asked))
 }
 
 fn whole<'de, R: serde_json::de::Read<'de>>(
@@ -452,7 +379,7 @@ pub struct Encoded {
 ///
 /// # Errors
 /// [`Code::InvalidTensor`] where an output has no JSON form and was not asked for as binary.
-pub fn write(response: &Response, id: &str, binary: &Binary) -> Result<Encoded> {
+pub fn write(response: &Response, id: &str, asked: &Outputs) -> Result<Encoded> {
     let mut body = Vec::with_capacity(256 + 128 * response.outputs.len() + 2 * response.payload());
     body.extend_from_slice(b"{\"model_name\":");
     elements::text(&mut body, response.model.as_str().as_bytes());
@@ -468,7 +395,7 @@ pub fn write(response: &Response, id: &str, binary: &Binary) -> Result<Encoded> 
         body.extend_from_slice(dtype.name().as_bytes());
         body.extend_from_slice(b"\",\"shape\":");
         let _ = serde_json::to_writer(&mut body, tensor.shape().sizes());
-        if binary.is(&output.name) {
+        if asked.is_binary(&output.name) {
             let _ = write!(body, ",\"parameters\":{{\"binary_data_size\":{}}}}}", tensor.payload());
         } else if matches!(dtype, DType::Fp16 | DType::Bf16) {
             let message = format!("output `{}`: {dtype} has no JSON form; ask for it with binary_data", output.name);
@@ -485,7 +412,7 @@ pub fn write(response: &Response, id: &str, binary: &Binary) -> Result<Encoded> 
     }
     body.push(b'}');
     let json = body.len();
-    let raw = response.outputs.iter().filter(|output| binary.is(&output.name));
+    let raw = response.outputs.iter().filter(|output| asked.is_binary(&output.name));
     let any = raw.fold(false, |_, output| {
         binary::encode(&mut body, &output.tensor);
         true

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use prost::encoding::{DecodeContext, decode_key, skip_field};
@@ -14,25 +13,22 @@ use sluicegate_proto::inference::model_infer_response::InferOutputTensor;
 use sluicegate_proto::inference::{InferParameter, InferTensorContents, ModelInferRequest, ModelInferResponse};
 
 use crate::binary;
-use crate::json;
+use crate::elements::Scalar;
+use crate::json::{self, Outputs};
+use crate::parameters::Parameters;
 
 /// What a request says of the form of its answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Form {
     /// Elements in the fields of their type, where the request had its own so and asked for it with `typed_output`: tools that
     /// show messages to people want it. Clients read the raw contents alone.
     pub typed: bool,
+    /// What it says of single outputs.
+    pub outputs: Outputs,
 }
 
-/// The parameters that mean something here. Others are for models and routers, and pass.
-#[derive(Default)]
-struct Parameters {
-    priority: Option<u64>,
-    timeout: Option<u64>,
-    typed_output: bool,
-    /// The first one that is not served: told last, as in JSON.
-    unserved: Option<&'static str>,
-}
+/// Asks for typed contents.
+const TYPED: &str = "typed_output";
 
 /// What clients of Triton set on streams. Every answer of a stream is the final one of its request, and says so.
 const EMPTY_FINAL: &str = "triton_enable_empty_final_response";
@@ -67,80 +63,54 @@ pub fn few_fields(mut message: &[u8]) -> Result<()> {
 /// served, and those of shapes and tensors with the name of the input.
 pub fn read(message: ModelInferRequest) -> Result<(Request, Form)> {
     let ModelInferRequest { id, parameters, inputs, outputs, raw_input_contents: raw, .. } = message;
-    let asked = read_parameters(&parameters)?;
-    let mut unserved = asked.unserved;
+    let typed = parameters.get(TYPED).is_some_and(|asked| asked.parameter_choice == Some(ParameterChoice::BoolParam(true)));
+    let asked = take(&parameters)?;
+    asked.served()?;
     if !raw.is_empty() && raw.len() != inputs.len() {
         let message = format!("raw_input_contents has {} entries for {} inputs: expected one for each", raw.len(), inputs.len());
         return Err(Error::new(Code::Malformed, message));
     }
-    let is_raw = !raw.is_empty();
+    let mut form = Form { typed: typed && raw.is_empty(), outputs: Outputs::default() };
     let mut raw = raw.into_iter();
     let mut tensors = Vec::with_capacity(inputs.len());
     for input in inputs {
-        unserved = unserved.or(read_parameters(&input.parameters)?.unserved);
+        take(&input.parameters)?.served()?;
         let name: Arc<str> = input.name.as_str().into();
         let tensor = tensor(input, raw.next()).map_err(|error| error.at(format!("input `{name}`")))?;
         tensors.push((name, tensor));
     }
     let mut names = Vec::with_capacity(outputs.len());
     for output in outputs {
-        unserved = unserved.or(read_parameters(&output.parameters)?.unserved);
+        let asked = take(&output.parameters)?;
+        asked.served_of_output()?;
+        form.outputs.ask(&output.name, &asked);
         names.push(output.name);
-    }
-    if let Some(name) = unserved {
-        return Err(json::unserved(name));
     }
     let request = Request {
         id: (!id.is_empty()).then_some(id),
         inputs: tensors,
         outputs: names,
         priority: asked.priority.unwrap_or(0),
-        timeout: asked.timeout.filter(|&timeout| timeout > 0).map(Duration::from_micros),
+        timeout: asked.timeout(),
         ..Request::default()
     };
-    Ok((request, Form { typed: asked.typed_output && !is_raw }))
+    Ok((request, form))
 }
 
-fn read_parameters(sent: &BTreeMap<String, InferParameter>) -> Result<Parameters> {
+fn take(sent: &BTreeMap<String, InferParameter>) -> Result<Parameters> {
     let mut parameters = Parameters::default();
-    for (key, parameter) in sent {
-        match key.as_str() {
-            "priority" => parameters.priority = Some(whole(key, parameter)?),
-            "timeout" => parameters.timeout = Some(whole(key, parameter)?),
-            "typed_output" => parameters.typed_output = parameter.parameter_choice == Some(ParameterChoice::BoolParam(true)),
-            EMPTY_FINAL => {}
-            key if key.starts_with("triton_") => {
-                return Err(Error::new(Code::Malformed, format!("parameter `{key}`: the prefix `triton_` is reserved")));
-            }
-            key if asks(parameter) => {
-                parameters.unserved = parameters.unserved.or(json::UNSERVED.into_iter().find(|&name| name == key));
-            }
-            _ => {}
-        }
+    for (key, parameter) in sent.iter().filter(|(key, _)| *key != EMPTY_FINAL) {
+        let value = match &parameter.parameter_choice {
+            None => continue,
+            Some(ParameterChoice::BoolParam(flag)) => Scalar::Bool(*flag),
+            Some(ParameterChoice::Int64Param(number)) => Scalar::Int(*number),
+            Some(ParameterChoice::Uint64Param(number)) => Scalar::Uint(*number),
+            Some(ParameterChoice::DoubleParam(number)) => Scalar::Float(*number),
+            Some(ParameterChoice::StringParam(text)) => Scalar::Text(text),
+        };
+        parameters.take(key, value).map_err(|why| Error::new(Code::Malformed, why))?;
     }
     Ok(parameters)
-}
-
-/// Clients send whole numbers in either form.
-fn whole(key: &str, parameter: &InferParameter) -> Result<u64> {
-    let number = match parameter.parameter_choice {
-        Some(ParameterChoice::Uint64Param(number)) => Some(number),
-        Some(ParameterChoice::Int64Param(number)) => u64::try_from(number).ok(),
-        _ => None,
-    };
-    number.ok_or_else(|| Error::new(Code::Malformed, format!("parameter `{key}`: expected a whole number of 0 or more")))
-}
-
-/// Whether it is more than what clients send by default and what asks for nothing.
-fn asks(parameter: &InferParameter) -> bool {
-    match &parameter.parameter_choice {
-        None => false,
-        Some(ParameterChoice::BoolParam(asked)) => *asked,
-        Some(ParameterChoice::Int64Param(number)) => *number != 0,
-        Some(ParameterChoice::Uint64Param(number)) => *number != 0,
-        Some(ParameterChoice::DoubleParam(number)) => *number != 0.0,
-        Some(ParameterChoice::StringParam(text)) => !text.is_empty(),
-    }
 }
 
 fn tensor(input: InferInputTensor, raw: Option<Bytes>) -> Result<Tensor> {
@@ -217,7 +187,7 @@ fn narrow<T: Element + TryFrom<W>, W: Copy + std::fmt::Display>(shape: Shape, wi
 ///
 /// # Errors
 /// [`Code::InvalidTensor`] where typed contents were asked for and an output has none.
-pub fn write(response: Response, id: String, form: Form) -> Result<ModelInferResponse> {
+pub fn write(response: Response, id: String, form: &Form) -> Result<ModelInferResponse> {
     let mut message = ModelInferResponse {
         model_name: response.model.as_str().to_owned(),
         model_version: response.version.to_string(),

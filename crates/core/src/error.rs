@@ -68,6 +68,8 @@ codes! {
     SlowBody "slow_body" Caller "The body did not come in time.",
     BadEncoding "bad_encoding" Caller "The compressed body cannot be read.",
     UnsupportedMedia "unsupported_media" Caller "The content type or encoding is not one that is read.",
+    NotLoaded "not_loaded" Caller "A version was to be loaded by hand and could not be; see the reason.",
+    Forbidden "forbidden" Caller "The operator has switched that off.",
     Unsupported "unsupported" Caller "A feature of the protocol that is not served.",
     Cancelled "cancelled" Caller "The caller left.",
     QueueFull "queue_full" Overload "The model's queue has no room.",

@@ -33,6 +33,8 @@ pub struct VersionMeter {
     live: AtomicBool,
     /// Requests by code, in the order of [`Code::ALL`]; the last one counts those answered well.
     requests: [Sharded; Code::ALL.len() + 1],
+    /// The time of those that failed, in nanoseconds.
+    failing: Sharded,
     /// [`metric::REQUEST_SECONDS`].
     pub seconds: Histogram,
     /// [`metric::STAGE_SECONDS`] of `decode`.
@@ -59,6 +61,9 @@ pub struct CacheMeter {
     bytes: AtomicI64,
     hits: Sharded,
     misses: Sharded,
+    /// What looking for those took, in nanoseconds.
+    hitting: Sharded,
+    missing: Sharded,
     evictions: AtomicU64,
 }
 
@@ -80,6 +85,19 @@ pub struct Histogram {
 struct Shard {
     buckets: [AtomicU64; BUCKETS],
     sum: AtomicU64,
+}
+
+/// How often something happened, and how long that took in all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Total {
+    /// How often.
+    pub count: u64,
+    /// Nanoseconds.
+    pub ns: u64,
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn shard() -> usize {
@@ -109,7 +127,7 @@ impl Histogram {
 
     /// Counts a time.
     pub fn record(&self, time: Duration) {
-        self.add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+        self.add(nanoseconds(time));
     }
 
     /// Counts a number of rows.
@@ -123,6 +141,12 @@ impl Histogram {
         let shard = &self.shards[shard()];
         shard.buckets[bucket].fetch_add(1, Relaxed);
         shard.sum.fetch_add(value, Relaxed);
+    }
+
+    /// How many times were counted, and their sum.
+    pub fn total(&self) -> Total {
+        let (count, ns) = self.totals();
+        Total { count, ns }
     }
 
     /// How many were counted, and their sum: rows, or nanoseconds.
@@ -155,6 +179,7 @@ impl VersionMeter {
             fallback,
             live: AtomicBool::new(false),
             requests: std::array::from_fn(|_| Sharded::default()),
+            failing: Sharded::default(),
             seconds: Histogram::times(),
             decode: Histogram::times(),
             queue: Histogram::times(),
@@ -173,10 +198,21 @@ impl VersionMeter {
         self.seconds.record(time);
     }
 
-    /// Counts a request that failed.
-    pub fn failed(&self, code: Code) {
+    /// Counts a request that failed after this time.
+    pub fn failed(&self, code: Code, time: Duration) {
+        self.failing.add(nanoseconds(time));
         // A fieldless enum counts its variants in the order of its definition, which is that of `ALL`.
         self.requests[code as usize].add(1);
+    }
+
+    /// Requests that were answered well, and their time.
+    pub fn succeeded(&self) -> Total {
+        self.seconds.total()
+    }
+
+    /// Requests that failed, for whatever reason, and their time.
+    pub fn failures(&self) -> Total {
+        Total { count: self.requests[..Code::ALL.len()].iter().map(Sharded::get).sum(), ns: self.failing.get() }
     }
 
     /// Says how many rows wait.
@@ -220,14 +256,26 @@ impl CacheMeter {
         self.bytes.store(0, Relaxed);
     }
 
-    /// Counts a request that the cache had the answer to.
-    pub fn hit(&self) {
+    /// Counts a request that the cache had the answer to, which took so long to find.
+    pub fn hit(&self, time: Duration) {
         self.hits.add(1);
+        self.hitting.add(nanoseconds(time));
     }
 
-    /// Counts a request that it had no answer to.
-    pub fn miss(&self) {
+    /// Counts a request that it had no answer to, which took so long to find out.
+    pub fn miss(&self, time: Duration) {
         self.misses.add(1);
+        self.missing.add(nanoseconds(time));
+    }
+
+    /// Requests that it had the answer to, and the time of the looks.
+    pub fn hits(&self) -> Total {
+        Total { count: self.hits.get(), ns: self.hitting.get() }
+    }
+
+    /// Requests that it had no answer to, and the time of the looks.
+    pub fn misses(&self) -> Total {
+        Total { count: self.misses.get(), ns: self.missing.get() }
     }
 
     /// Counts an answer that made room for others.
@@ -346,7 +394,10 @@ mod tests {
         meters.add(meter.clone());
         meter.answered(Duration::from_micros(30));
         meter.answered(Duration::from_secs(60));
-        meter.failed(Code::QueueFull);
+        meter.failed(Code::QueueFull, Duration::from_nanos(7));
+        meter.cache.miss(Duration::from_nanos(5));
+        assert_eq!((meter.succeeded().count, meter.failures()), (2, Total { count: 1, ns: 7 }));
+        assert_eq!((meter.cache.hits(), meter.cache.misses()), (Total::default(), Total { count: 1, ns: 5 }));
         meter.batch_rows.record_rows(64);
         meter.set_live(true);
         let mut text = String::new();

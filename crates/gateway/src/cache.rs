@@ -3,6 +3,8 @@
 //! The cache belongs to the version: a swap empties it, and models share no lock. What was asked is known by a SHA-256, so
 //! that inputs, which may be large and private, are not kept, and no caller can make two requests that pass for one.
 
+use std::time::Instant;
+
 use sha2::{Digest, Sha256};
 use sluicegate_core::request::Reuse;
 use sluicegate_core::response::Cached;
@@ -23,10 +25,11 @@ const LARGEST: usize = 4 << 20;
 pub async fn run(routed: &Routed, checked: Checked) -> Result<Response> {
     let live = routed.live();
     let Some(cache) = live.cache.as_ref().filter(|_| fits(&checked)) else { return dispatch::run(routed, checked).await };
+    let looking = Instant::now();
     let key = key(&checked.inputs, &checked.wanted);
     // Asked for anew, it is not looked for, and so neither hit nor miss.
     if checked.reuse == Reuse::Allowed
-        && let Some(outputs) = cache.get(&key)
+        && let Some(outputs) = cache.get(&key, looking)
     {
         return Ok(dispatch::respond(live, checked.id, outputs.to_vec(), Some(Cached::Hit)));
     }

@@ -50,14 +50,14 @@ impl Routed {
     /// Counts a failure.
     pub fn failed(mut self, error: &Error) {
         self.counted = true;
-        self.live.meter.failed(error.code());
+        self.live.meter.failed(error.code(), self.began.elapsed());
     }
 }
 
 impl Drop for Routed {
     fn drop(&mut self) {
         if !self.counted {
-            self.live.meter.failed(Code::Cancelled);
+            self.live.meter.failed(Code::Cancelled, self.began.elapsed());
         }
     }
 }

@@ -43,7 +43,7 @@ impl Subject {
                 }
                 (run, None, &Want::Latest)
             }
-            Declared::Models(specs) => match specs.iter().find(|spec| spec.name.as_str() == target.model) {
+            Declared::Models(specs, _) => match specs.iter().find(|spec| spec.name.as_str() == target.model) {
                 Some(spec) => (&spec.run, Some(spec.registry.as_str()), &spec.version),
                 None => return Err(unknown(target.model, specs.iter().map(|spec| spec.name.as_str()))),
             },
@@ -126,7 +126,7 @@ mod tests {
     fn spec(version: Want) -> Declared {
         let also = Also::Numbers(Vec::new());
         let name = "a".parse().expect("a name");
-        Declared::Models(vec![Spec { name, registry: "here".into(), version, also, run: run() }])
+        Declared::Models(vec![Spec { name, registry: "here".into(), version, also, run: run() }], run())
     }
 
     #[test]

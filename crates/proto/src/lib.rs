@@ -1,9 +1,10 @@
 //! The protobuf messages of the Open Inference Protocol and of Triton's model configuration.
 //!
-//! [`inference`] has the messages, [`descriptors`] what they are made from, [`config`] the two text forms of a model's
-//! configuration: `config.pbtxt` and JSON. The service itself is made where it is served.
+//! [`inference`] has the messages, [`DESCRIPTORS`] what they are made from, [`config`] the two text forms of a model's
+//! configuration: `config.pbtxt` and JSON, [`json`] the JSON of any message. The service itself is made where it is served.
 
 pub mod config;
+pub mod json;
 
 /// The messages, as `proto/*.proto` has them.
 #[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated")]

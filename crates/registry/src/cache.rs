@@ -1,6 +1,7 @@
 //! The answers that a version has given, kept within a bound for those who ask the same again. They are freed with the version.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use quick_cache::sync::Cache as Map;
 use quick_cache::{DefaultHashBuilder, Lifecycle, OptionsBuilder, Weighter};
@@ -67,13 +68,13 @@ impl Cache {
         self.size
     }
 
-    /// The answer to what was asked. Counts a hit or a miss.
-    pub fn get(&self, key: &Key) -> Option<Arc<[Output]>> {
+    /// The answer to what was asked. Counts a hit or a miss of the look that began then.
+    pub fn get(&self, key: &Key, began: Instant) -> Option<Arc<[Output]>> {
         let found = self.answers.get(key).map(|answer| answer.outputs);
         if found.is_some() {
-            self.meter.cache.hit();
+            self.meter.cache.hit(began.elapsed());
         } else {
-            self.meter.cache.miss();
+            self.meter.cache.miss(began.elapsed());
         }
         found
     }
@@ -175,9 +176,9 @@ mod tests {
         let given: Vec<Output> = outputs(5).into_iter().chain([Output { name: "t".into(), place: 1, tensor: text }]).collect();
         cache.put(key(1), &given);
         cache.put(key(2), &outputs(1 << 16));
-        let kept = cache.get(&key(1)).expect("kept");
+        let kept = cache.get(&key(1), Instant::now()).expect("kept");
         assert!(kept.iter().zip(&given).all(|(kept, given)| kept.tensor == given.tensor && kept.name == given.name));
-        assert!(cache.get(&key(2)).is_none());
+        assert!(cache.get(&key(2), Instant::now()).is_none());
     }
 
     #[test]

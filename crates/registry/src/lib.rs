@@ -23,5 +23,6 @@ pub mod warm;
 
 pub use publish::{Live, Published, Served, Table};
 pub use reconcile::Registry;
-pub use spec::{Also, Declared, Spec, Want};
+pub use reconcile::control::Control;
+pub use spec::{Also, Declared, Overlay, Policy, Spec, Want};
 pub use status::{State, Status};

@@ -14,7 +14,7 @@ use crate::cache::Cache;
 use crate::drain::Reaper;
 use crate::manifest::Lineage;
 use crate::source::Fingerprint;
-use crate::spec::Run;
+use crate::spec::{Also, Run, Want};
 use crate::warm::Warm;
 
 /// A version that serves.
@@ -121,6 +121,10 @@ pub struct Served {
     pub versions: BTreeMap<u64, Arc<Live>>,
     /// Why there is no default, where that is known.
     pub reason: Option<String>,
+    /// Which versions are to serve: the one that answers, and those beside it.
+    pub wanted: Option<(Want, Also)>,
+    /// What callers changed by hand.
+    pub held: Option<String>,
 }
 
 /// All that serves at one moment. Never changed: publishing stores a new one.

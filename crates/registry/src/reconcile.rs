@@ -1,9 +1,12 @@
 //! Compares what is declared with what is live, again and again, on one thread that alone changes the table.
 
+pub mod control;
+pub mod hold;
 mod loader;
 pub mod plan;
+mod table;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,14 +21,19 @@ use sluicegate_engine::Engines;
 
 use crate::drain::Reaper;
 use crate::manifest::Manifest;
-use crate::publish::{Live, Published, Served};
+use crate::publish::{Live, Published};
 use crate::source::dir::{Directory, Listing};
 use crate::source::{Fingerprint, Found};
-use crate::spec::{Also, Declared, Spec, Want};
+use crate::spec::{Also, Declared, Run, Spec, Want};
 use crate::status::{State, Status};
 use crate::verify::Verified;
+use control::{Ask, Control, Reply, Trial, Waiter};
+use hold::{Hold, NOTHING};
 use loader::{LOADERS, Load};
 use plan::{Failure, Plan, Readiness, Scene, Standing};
+
+/// How often to look while a caller waits for a load: its files may have to come to rest first.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// One declared registry.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,6 +64,8 @@ pub struct Registry {
 enum Event {
     Declare(Declared),
     Look,
+    Ask(Box<Ask>),
+    Tried(ModelName),
     Loaded { found: Found, settled: bool, outcome: Result<Arc<Live>> },
     Stop,
 }
@@ -84,6 +94,9 @@ impl Registry {
             loading: HashSet::new(),
             failed: HashMap::new(),
             digests: HashMap::new(),
+            held: BTreeMap::new(),
+            waiting: Vec::new(),
+            trials: VecDeque::new(),
         };
         for root in &thread.roots {
             Directory { root: root.path.clone() }
@@ -119,6 +132,11 @@ impl Registry {
         let _ = self.events.send(Event::Declare(declared));
     }
 
+    /// The way to ask for loads and unloads by hand.
+    pub fn control(&self) -> Control {
+        Control(self.events.clone())
+    }
+
     /// Looks at the registries now and not at the next poll.
     pub fn look(&self) {
         let _ = self.events.try_send(Event::Look);
@@ -150,6 +168,11 @@ struct Thread {
     loading: HashSet<ModelName>,
     failed: HashMap<ModelName, HashMap<u64, Failure>>,
     digests: HashMap<(ModelName, u64, Fingerprint), Option<Digest>>,
+    /// What callers changed by hand.
+    held: BTreeMap<ModelName, Hold>,
+    /// Who waits for a load; bounded, as are the trials.
+    waiting: Vec<Waiter>,
+    trials: VecDeque<Trial>,
 }
 
 impl Thread {
@@ -162,9 +185,18 @@ impl Thread {
                 next = Instant::now() + poll;
             }
             self.act();
+            self.answer();
+            if !self.waiting.is_empty() {
+                next = next.min(Instant::now() + AGAIN);
+            }
             match inbox.recv_timeout(next.saturating_duration_since(Instant::now())) {
-                Ok(Event::Declare(declared)) => self.declared = declared,
+                Ok(Event::Declare(declared)) => {
+                    self.declared = declared;
+                    self.release();
+                }
                 Ok(Event::Look) => next = Instant::now(),
+                Ok(Event::Ask(ask)) => self.ask(*ask),
+                Ok(Event::Tried(model)) => drop(self.loading.remove(&model)),
                 Ok(Event::Loaded { found, settled, outcome }) => self.loaded(&found, settled, outcome),
                 Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {}
@@ -204,20 +236,31 @@ impl Thread {
     }
 
     fn specs(&self) -> Vec<Spec> {
-        match &self.declared {
-            Declared::Models(specs) => specs.clone(),
-            Declared::Everything(run) => {
-                let registry = self.roots.first().map(|root| root.name.clone()).unwrap_or_default();
-                let spec = |name: &ModelName| Spec {
-                    name: name.clone(),
-                    registry: registry.clone(),
-                    version: Want::Latest,
-                    also: Also::Numbers(Vec::new()),
-                    run: run.clone(),
-                };
-                self.found.keys().map(spec).collect()
+        let mut specs = match &self.declared {
+            Declared::Models(specs, _) => specs.clone(),
+            Declared::Everything(run) => self.found.keys().map(|name| self.plain(name, run)).collect(),
+        };
+        for (model, hold) in &self.held {
+            match specs.iter_mut().find(|spec| spec.name == *model) {
+                Some(spec) => *spec = self.spec_of(model, hold),
+                None if hold.declared.is_none() => specs.push(self.spec_of(model, hold)),
+                None => {}
             }
         }
+        specs
+    }
+
+    /// What is declared of a model.
+    fn declared_of(&self, model: &ModelName) -> Option<Spec> {
+        match &self.declared {
+            Declared::Models(specs, _) => specs.iter().find(|spec| spec.name == *model).cloned(),
+            Declared::Everything(run) => self.found.contains_key(model).then(|| self.plain(model, run)),
+        }
+    }
+
+    fn plain(&self, name: &ModelName, run: &Run) -> Spec {
+        let registry = self.roots.first().map(|root| root.name.clone()).unwrap_or_default();
+        Spec { name: name.clone(), registry, version: Want::Latest, also: Also::Numbers(Vec::new()), run: run.clone() }
     }
 
     fn act(&mut self) {
@@ -244,27 +287,27 @@ impl Thread {
         }
     }
 
-    /// Puts models that are new into the table, where they are not ready: from then on they are no longer unknown.
-    fn know(&self, specs: &[Spec]) {
-        let table = self.published.load();
-        let new: Vec<&ModelName> = specs.iter().map(|spec| &spec.name).filter(|name| !table.models.contains_key(*name)).collect();
-        if !new.is_empty() {
-            self.published.change(|table| table.models.extend(new.into_iter().map(|name| (name.clone(), Served::default()))));
-        }
-    }
-
     fn is_ready_now(&self, specs: &[Spec]) -> bool {
         let table = self.published.load();
         let lenient = matches!(self.declared, Declared::Everything(_));
         let live = |spec: &Spec| table.models.get(&spec.name).is_some_and(|served| served.default.is_some());
         let settled = |spec: &Spec| !self.loading.contains(&spec.name) && self.plan(spec).load.is_none();
-        specs.iter().any(live) && specs.iter().all(|spec| settled(spec) && (lenient || live(spec)))
+        let off = |spec: &Spec| self.held.get(&spec.name).is_some_and(|hold| hold.off);
+        specs.iter().any(live) && specs.iter().all(|spec| settled(spec) && (lenient || live(spec) || off(spec)))
     }
 
     fn plan(&self, spec: &Spec) -> Plan {
+        let settle = self.settle(spec);
+        self.scene(spec, self.held.get(&spec.name).unwrap_or(&NOTHING), &|found| readiness(found, settle))
+    }
+
+    fn settle(&self, spec: &Spec) -> Duration {
+        self.roots.iter().find(|root| root.name == spec.registry).map_or(Duration::ZERO, |root| root.settle)
+    }
+
+    fn scene(&self, spec: &Spec, hold: &Hold, readiness: &dyn Fn(&Found) -> Readiness) -> Plan {
         let none = Vec::new();
         let found = self.found.get(&spec.name).unwrap_or(&none);
-        let settle = self.roots.iter().find(|root| root.name == spec.registry).map_or(Duration::ZERO, |root| root.settle);
         let table = self.published.load();
         let served = table.models.get(&spec.name);
         let live: HashMap<u64, Standing<'_>> = served
@@ -275,7 +318,7 @@ impl Thread {
         plan::plan(&Scene {
             spec,
             found,
-            readiness: &|found| readiness(found, settle),
+            readiness,
             has_digest: &|found| match &spec.version {
                 Want::Digest(wanted) => self.digests.get(&key(found)).is_some_and(|digest| digest.as_ref() == Some(wanted)),
                 _ => false,
@@ -283,6 +326,7 @@ impl Thread {
             failed: self.failed.get(&spec.name).unwrap_or(&HashMap::new()),
             live: &live,
             default: served.and_then(|served| served.default.as_ref()).map(|live| live.version),
+            hold,
         })
     }
 
@@ -290,11 +334,15 @@ impl Thread {
         let Some(found) = self.found.get(&spec.name).and_then(|all| all.iter().find(|found| found.version == version)) else {
             return;
         };
-        let settle = self.roots.iter().find(|root| root.name == spec.registry).map_or(Duration::ZERO, |root| root.settle);
-        let settled = readiness(found, settle) == Readiness::Settled;
-        let load = Load {
+        let load = self.load_of(spec, found, default, None);
+        self.status.set(&spec.name, version, State::Found, None, None);
+        self.start(load);
+    }
+
+    fn load_of(&self, spec: &Spec, found: &Found, default: Option<u64>, trial: Option<Reply>) -> Load {
+        Load {
             found: found.clone(),
-            settled,
+            settled: readiness(found, self.settle(spec)) == Readiness::Settled,
             run: spec.run.clone(),
             // Only the version that callers get without asking for it must not break them.
             published: self
@@ -303,17 +351,32 @@ impl Thread {
                 .models
                 .get(&spec.name)
                 .and_then(|served| served.default.clone())
-                .filter(|_| default == Some(version)),
+                .filter(|_| default == Some(found.version)),
             engines: self.engines.clone(),
             status: self.status.clone(),
             meters: self.meters.clone(),
             reaper: self.reaper.clone(),
-        };
-        self.loading.insert(spec.name.clone());
-        self.status.set(&spec.name, version, State::Found, None, None);
+            trial,
+        }
+    }
+
+    fn start(&mut self, load: Load) {
+        let model = load.found.model.clone();
+        self.loading.insert(model.clone());
         // Never full: there are no more loads under way than threads that take them.
         if self.loaders.send(load).is_err() {
-            self.loading.remove(&spec.name);
+            self.loading.remove(&model);
+        }
+    }
+
+    /// Starts the loads that are only tried, as there is room for them.
+    fn try_out(&mut self) {
+        while self.loading.len() < LOADERS
+            && let Some(next) = self.trials.iter().position(|trial| !self.loading.contains(&trial.found.model))
+            && let Some(Trial { spec, found, default, reply }) = self.trials.remove(next)
+        {
+            let load = self.load_of(&spec, &found, default.then_some(found.version), Some(reply));
+            self.start(load);
         }
     }
 
@@ -325,7 +388,12 @@ impl Thread {
                 if let Some(failed) = self.failed.get_mut(model) {
                     failed.remove(version);
                 }
-                self.publish(&live);
+                if self.held.get(model).is_some_and(|hold| hold.leaves(*version)) {
+                    // It was unloaded before it came.
+                    self.status.set(model, *version, State::Gone, None, None);
+                } else {
+                    self.publish(&live);
+                }
             }
             Err(error) if !settled => {
                 // Perhaps its files are still on their way.
@@ -338,6 +406,7 @@ impl Thread {
                 counter!(metric::LOADS, "model" => model.to_string(), "outcome" => "failed").increment(1);
                 self.fail(found, settled);
                 let reason = error.message().to_owned();
+                self.tell_failure(found, &reason);
                 let live = self.published.load().models.get(model).is_some_and(|served| served.versions.contains_key(version));
                 if live {
                     let reason = format!("serves its former files; the new ones failed: {reason}");
@@ -356,93 +425,6 @@ impl Thread {
     fn fail(&mut self, found: &Found, settled: bool) {
         let failure = Failure { fingerprint: found.fingerprint, settled };
         self.failed.entry(found.model.clone()).or_default().insert(found.version, failure);
-    }
-
-    fn publish(&self, live: &Arc<Live>) {
-        let (model, version) = (live.model.clone(), live.version);
-        counter!(metric::LOADS, "model" => model.to_string(), "outcome" => "live").increment(1);
-        tracing::info!(%model, version, digest = %live.digest, engine = live.engine, device = live.device,
-            execution = ?live.batcher().setup().execution, one_row_us = live.one_row.as_micros(), "version live");
-        if let Some(reason) = &live.fallback {
-            tracing::warn!(%model, version, engine = live.engine, reason, "version runs on another engine than the preferred one");
-        }
-        self.status.set(&model, version, State::Live, live.fallback.clone(), Some(live.digest.clone()));
-        let mut former = None;
-        self.published.change(|table| {
-            let served = table.models.entry(model.clone()).or_default();
-            if served.default.as_ref().is_none_or(|default| default.version == version) {
-                served.default = Some(live.clone());
-            }
-            former = served.versions.insert(version, live.clone());
-        });
-        if let Some(former) = former {
-            former.meter.set_live(false);
-        }
-        live.meter.set_live(true);
-    }
-
-    /// Lets the version that should answer do so, where it is live.
-    fn switch(&self, spec: &Spec, plan: &Plan) {
-        let table = self.published.load();
-        let Some(served) = table.models.get(&spec.name) else { return };
-        let Some(next) = plan.default.and_then(|version| served.versions.get(&version)) else { return };
-        let Some(now) = &served.default else { return };
-        if now.version == next.version {
-            return;
-        }
-        let breaks = next.signature.breaks(&now.signature);
-        if !spec.run.allow_signature_change && !breaks.is_empty() {
-            let reason = format!("not made the default: it would break its callers: {}", breaks.join("; "));
-            self.status.set(&spec.name, next.version, State::Live, Some(reason), None);
-            return;
-        }
-        let (from, to) = (now.version, next.version);
-        self.published.change(|table| {
-            if let Some(served) = table.models.get_mut(&spec.name) {
-                served.default = served.versions.get(&to).cloned();
-                served.reason = None;
-            }
-        });
-        counter!(metric::SWAPS, "model" => spec.name.to_string()).increment(1);
-        tracing::info!(model = %spec.name, from, to, "version swapped");
-    }
-
-    fn retire(&self, model: &ModelName, version: u64) {
-        let mut retired = None;
-        // Before the table: the last request may end, and the version be freed, right after.
-        self.status.set(model, version, State::Draining, None, None);
-        self.published.change(|table| {
-            if let Some(served) = table.models.get_mut(model) {
-                retired = served.versions.remove(&version);
-            }
-        });
-        if let Some(live) = retired {
-            live.meter.set_live(false);
-            tracing::info!(%model, version, "version drains");
-        }
-    }
-
-    fn forget_undeclared(&mut self, specs: &[Spec]) {
-        let declared: HashSet<&ModelName> = specs.iter().map(|spec| &spec.name).collect();
-        let table = self.published.load();
-        let gone: Vec<ModelName> = table.models.keys().filter(|model| !declared.contains(model)).cloned().collect();
-        for model in gone {
-            tracing::info!(%model, "model is no longer declared; it drains");
-            table
-                .models
-                .get(&model)
-                .into_iter()
-                .flat_map(|served| served.versions.values())
-                .for_each(|live| live.meter.set_live(false));
-            self.published.change(|table| drop(table.models.remove(&model)));
-            self.status.forget(&model);
-            self.failed.remove(&model);
-        }
-        let wants_digest = specs.iter().filter(|spec| matches!(spec.version, Want::Digest(_)));
-        for found in wants_digest.filter_map(|spec| self.found.get(&spec.name)).flatten() {
-            let digest = || Manifest::read(&found.path).and_then(|manifest| Verified::read(found.clone(), manifest));
-            self.digests.entry(key(found)).or_insert_with(|| digest().ok().map(|verified| verified.digest));
-        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is declared of a model: where its versions come from, which of them serve, and how they run.
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
 use sluicegate_batch::{Execution, Limits};
@@ -61,11 +61,35 @@ pub struct Run {
     pub allow_signature_change: bool,
 }
 
+/// What is said of how a model runs where it is loaded by hand; the rest is as it is declared.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Overlay {
+    /// Most rows of a run.
+    pub max_rows: Option<usize>,
+    /// How long a batch may wait for company.
+    pub max_delay: Option<Duration>,
+    /// Runs at the same time.
+    pub instances: Option<NonZeroUsize>,
+    /// Which versions serve.
+    pub versions: Option<Policy>,
+}
+
+/// Which versions serve, as Triton's configurations say it. The newest of them answers those who name none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// So many, the newest ones.
+    Newest(usize),
+    /// Every one.
+    All,
+    /// These.
+    These(Vec<u64>),
+}
+
 /// All that is declared.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Declared {
     /// Every model that the registries have, with its newest version.
     Everything(Run),
-    /// These models.
-    Models(Vec<Spec>),
+    /// These models, and how others run that are loaded by hand.
+    Models(Vec<Spec>, Run),
 }

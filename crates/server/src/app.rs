@@ -111,7 +111,9 @@ pub fn declared(config: &Config) -> Declared {
             ..run(config, &model.batching.over(&config.batching), model.engine, model.device, model.allow_signature_change)
         },
     };
-    Declared::Models(models.iter().map(spec).collect())
+    let any = config::ModelBatching::default().over(&config.batching);
+    let other = run(config, &any, None, sluicegate_engine::Device::Auto, false);
+    Declared::Models(models.iter().map(spec).collect(), other)
 }
 
 fn number(version: &VersionRef) -> Option<u64> {
@@ -189,7 +191,14 @@ impl App {
         let registry = Arc::new(Registry::start(roots(&config), declared(&config), Arc::new(engines))?);
         let going = Arc::new(AtomicBool::new(false));
         let reload = Arc::new(Mutex::new(Reload { state: "applied", ..Reload::default() }));
-        watch(watched, config.clone(), &registry, levels, reload.clone())?;
+        watch(watched, config.clone(), &registry, levels.clone(), reload.clone())?;
+        let log_level = move |level: Option<&str>| {
+            if let Some(level) = level {
+                tracing::warn!(level, "log level changed by a caller");
+                levels.set(level)?;
+            }
+            Ok(levels.now())
+        };
         let ready = {
             let (registry, going) = (registry.clone(), going.clone());
             move || registry.is_ready() && !going.load(Ordering::Acquire)
@@ -199,6 +208,8 @@ impl App {
             status: registry.status.clone(),
             ready: Box::new(ready),
             config_state: Box::new(move || serde_json::json!(*reload.lock())),
+            control: registry.control(),
+            log_level: Box::new(log_level),
             body: Bounds {
                 size: usize::try_from(config.http.max_body.bytes()).unwrap_or(usize::MAX),
                 time: config.http.body_timeout.get(),

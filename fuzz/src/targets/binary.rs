@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::de::IgnoredAny;
 use sluicegate_codec::binary::{decode, encode, split};
-use sluicegate_codec::json::{Binary, read};
+use sluicegate_codec::json::{Outputs, read};
 use sluicegate_core::{DType, Shape};
 
 use super::json::again;
@@ -25,7 +25,7 @@ pub(super) fn check(input: &[u8], memory: &mut Memory) -> Result<String, String>
     });
     match outcome {
         Ok((request, _)) => {
-            again(&request, &Binary::all())?;
+            again(&request, &Outputs::new(true))?;
             let payload: usize = request.inputs.iter().map(|(_, tensor)| tensor.payload()).sum();
             // What came as JSON may be shorter there: eight bytes of a number are one digit.
             if payload > 8 * input.len() {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde_json::Value;
 use sluicegate_codec::binary;
-use sluicegate_codec::json::{Binary, Encoded, read, write};
+use sluicegate_codec::json::{Encoded, Outputs, read, write};
 use sluicegate_core::{DType, Request};
 
 use super::{accepted, echo, kinds, refused};
@@ -60,8 +60,8 @@ pub(super) fn check(input: &[u8], memory: &mut Memory) -> Result<String, String>
     match memory.of(|| read(&content, None)) {
         Ok((request, _)) => {
             as_a_tree_has_it(input, &request)?;
-            again(&request, &Binary::default())?;
-            again(&request, &Binary::all())?;
+            again(&request, &Outputs::default())?;
+            again(&request, &Outputs::new(true))?;
             Ok(accepted(kinds(&request)))
         }
         Err(error) => refused(input, &error),
@@ -69,9 +69,9 @@ pub(super) fn check(input: &[u8], memory: &mut Memory) -> Result<String, String>
 }
 
 /// An answer with these tensors, read as a request, has them.
-pub(super) fn again(request: &Request, binary: &Binary) -> Result<(), String> {
+pub(super) fn again(request: &Request, outputs: &Outputs) -> Result<(), String> {
     let id = request.id.clone().unwrap_or_default();
-    let (head, raw) = match write(&echo(request), &id, binary) {
+    let (head, raw) = match write(&echo(request), &id, outputs) {
         Ok(Encoded { mut body, json }) => {
             let raw = json.map(|json| body.split_off(json));
             (body, raw)

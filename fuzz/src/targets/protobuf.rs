@@ -51,7 +51,7 @@ pub(super) fn check(input: &[u8], memory: &mut Memory) -> Result<String, String>
     match memory.of(|| read(message)) {
         Ok((request, _)) => {
             for typed in [false, true] {
-                again(&request, Form { typed })?;
+                again(&request, &Form { typed, ..Form::default() })?;
             }
             Ok(accepted(kinds(&request)))
         }
@@ -60,7 +60,7 @@ pub(super) fn check(input: &[u8], memory: &mut Memory) -> Result<String, String>
 }
 
 /// An answer with these tensors, sent and read as a request, has them.
-fn again(request: &Request, form: Form) -> Result<(), String> {
+fn again(request: &Request, form: &Form) -> Result<(), String> {
     let id = request.id.clone().unwrap_or_default();
     let answer = match write(echo(request), id, form) {
         Ok(answer) => answer,

@@ -8,7 +8,7 @@ use axum::body::Body as AnyBody;
 use axum::response::Response as HttpResponse;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
-use sluicegate_codec::protobuf;
+use sluicegate_codec::{classify, protobuf};
 use sluicegate_core::response::Cached;
 use sluicegate_core::{DType, ModelRef, Result, VersionRef};
 use sluicegate_gateway::{Permit, Routed, meter};
@@ -162,7 +162,7 @@ async fn infer(
 ) -> Result<(ModelInferResponse, Option<Cached>)> {
     routed.look()?;
     let live = routed.live();
-    let (mut request, form) = aside(costly(&message), move || protobuf::read(message)).await?;
+    let (mut request, mut form) = aside(costly(&message), move || protobuf::read(message)).await?;
     request.reuse = asked.reuse;
     let left = asked.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
     request.timeout = match (request.timeout, left) {
@@ -173,7 +173,12 @@ async fn infer(
     let mut response = api.gateway.infer(routed, request).await?;
     let encoding = Instant::now();
     let (id, cached) = (response.id.take().unwrap_or_else(|| asked.head.id().to_owned()), response.cached);
-    let answer = protobuf::write(response, id, form)?;
+    if form.outputs.any_classes() {
+        let (live, payload) = (live.clone(), response.payload());
+        let classes = move || classify::apply(&mut response, &form.outputs, &live.signature).map(|()| (response, form));
+        (response, form) = aside(payload, classes).await?;
+    }
+    let answer = protobuf::write(response, id, &form)?;
     live.meter.encode.record(encoding.elapsed());
     Ok((answer, cached))
 }

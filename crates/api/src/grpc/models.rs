@@ -5,13 +5,16 @@ use std::collections::BTreeMap;
 use sluicegate_core::signature::TensorSpec;
 use sluicegate_core::{Dim, Result};
 use sluicegate_proto::inference::model_metadata_response::TensorMetadata;
-use sluicegate_proto::inference::{ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest, ServerMetadataResponse};
+use sluicegate_proto::inference::{
+    ModelConfigRequest, ModelConfigResponse, ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest,
+    ModelStatisticsRequest, ModelStatisticsResponse, ServerMetadataResponse,
+};
 
 use super::infer::target;
 use crate::http::{Api, models};
 
 pub(super) fn server(api: &Api) -> ServerMetadataResponse {
-    let extensions = models::EXTENSIONS.iter().map(|&extension| extension.to_owned()).collect();
+    let extensions = sluicegate_extension::served(api.protocols.control).into_iter().map(str::to_owned).collect();
     ServerMetadataResponse { name: models::SERVER.to_owned(), version: api.version.to_owned(), extensions }
 }
 
@@ -40,4 +43,18 @@ fn tensor(spec: &TensorSpec) -> TensorMetadata {
     let size = |dim: &Dim| dim.fixed().map_or(-1, |size| i64::try_from(size).unwrap_or(i64::MAX));
     let (name, datatype) = (spec.name.as_ref().to_owned(), spec.dtype.name().to_owned());
     TensorMetadata { name, datatype, shape: spec.dims.iter().map(size).collect() }
+}
+
+pub(super) fn config(api: &Api, asked: &ModelConfigRequest) -> Result<ModelConfigResponse> {
+    let table = api.gateway.published().load();
+    let target = target(&asked.name, &asked.version)?;
+    let live = table.find(target.model, target.version.as_ref())?;
+    Ok(ModelConfigResponse { config: Some(sluicegate_extension::config::of(live, table.models.get(target.model))) })
+}
+
+/// Of all models where none is named.
+pub(super) fn statistics(api: &Api, asked: &ModelStatisticsRequest) -> Result<ModelStatisticsResponse> {
+    let target = target(&asked.name, &asked.version)?;
+    let model = (!target.model.is_empty()).then_some(target.model);
+    sluicegate_extension::statistics::of(&api.gateway.published().load(), model, target.version.as_ref())
 }

@@ -1,6 +1,6 @@
 //! The service as it is generated, answered by the rooms of this folder.
 
-use sluicegate_core::{Code, Error};
+use sluicegate_extension::{logging, repository, trace};
 use sluicegate_proto::inference as message;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -21,12 +21,9 @@ fn answered<T, A>(request: &Request<A>, outcome: sluicegate_core::Result<T>) -> 
     outcome.map(Response::new).map_err(|error| status::of(&error, &Head::of(request.metadata().as_ref()), None))
 }
 
-fn unserved<T, A>(request: &Request<A>, what: &str) -> Answered<T> {
-    let message = format!("{what}; send tensors in the request itself, which are not copied on their way");
-    answered(request, Err(Error::new(Code::Unsupported, message)))
+fn no_shared_memory<T, A>(request: &Request<A>) -> Answered<T> {
+    answered(request, Err(sluicegate_extension::shared_memory()))
 }
-
-const SHARED_MEMORY: &str = "shared memory of a client is not read here";
 
 #[tonic::async_trait]
 impl inference::grpc_inference_service_server::GrpcInferenceService for Api {
@@ -69,84 +66,92 @@ impl inference::grpc_inference_service_server::GrpcInferenceService for Api {
     }
 
     async fn model_config(&self, request: Request<message::ModelConfigRequest>) -> Answered<message::ModelConfigResponse> {
-        unserved(&request, "later")
+        answered(&request, models::config(self, request.get_ref()))
     }
 
     async fn model_statistics(
         &self,
         request: Request<message::ModelStatisticsRequest>,
     ) -> Answered<message::ModelStatisticsResponse> {
-        unserved(&request, "later")
+        answered(&request, models::statistics(self, request.get_ref()))
     }
 
     async fn repository_index(
         &self,
         request: Request<message::RepositoryIndexRequest>,
     ) -> Answered<message::RepositoryIndexResponse> {
-        unserved(&request, "later")
+        answered(&request, repository::index(&self.controls(), &self.status, request.get_ref().ready))
     }
 
     async fn repository_model_load(
         &self,
         request: Request<message::RepositoryModelLoadRequest>,
     ) -> Answered<message::RepositoryModelLoadResponse> {
-        unserved(&request, "later")
+        let loaded = repository::load(&self.controls(), request.get_ref().clone(), None).await;
+        answered(&request, loaded.map(|_| message::RepositoryModelLoadResponse {}))
     }
 
     async fn repository_model_unload(
         &self,
         request: Request<message::RepositoryModelUnloadRequest>,
     ) -> Answered<message::RepositoryModelUnloadResponse> {
-        unserved(&request, "later")
+        let unloaded = repository::unload(&self.controls(), request.get_ref().clone(), None).await;
+        answered(&request, unloaded.map(|()| message::RepositoryModelUnloadResponse {}))
     }
 
     async fn system_shared_memory_status(
         &self,
         request: Request<message::SystemSharedMemoryStatusRequest>,
     ) -> Answered<message::SystemSharedMemoryStatusResponse> {
-        unserved(&request, SHARED_MEMORY)
+        no_shared_memory(&request)
     }
 
     async fn system_shared_memory_register(
         &self,
         request: Request<message::SystemSharedMemoryRegisterRequest>,
     ) -> Answered<message::SystemSharedMemoryRegisterResponse> {
-        unserved(&request, SHARED_MEMORY)
+        no_shared_memory(&request)
     }
 
     async fn system_shared_memory_unregister(
         &self,
         request: Request<message::SystemSharedMemoryUnregisterRequest>,
     ) -> Answered<message::SystemSharedMemoryUnregisterResponse> {
-        unserved(&request, SHARED_MEMORY)
+        no_shared_memory(&request)
     }
 
     async fn cuda_shared_memory_status(
         &self,
         request: Request<message::CudaSharedMemoryStatusRequest>,
     ) -> Answered<message::CudaSharedMemoryStatusResponse> {
-        unserved(&request, SHARED_MEMORY)
+        no_shared_memory(&request)
     }
 
     async fn cuda_shared_memory_register(
         &self,
         request: Request<message::CudaSharedMemoryRegisterRequest>,
     ) -> Answered<message::CudaSharedMemoryRegisterResponse> {
-        unserved(&request, SHARED_MEMORY)
+        no_shared_memory(&request)
     }
 
     async fn cuda_shared_memory_unregister(
         &self,
         request: Request<message::CudaSharedMemoryUnregisterRequest>,
     ) -> Answered<message::CudaSharedMemoryUnregisterResponse> {
-        unserved(&request, SHARED_MEMORY)
+        no_shared_memory(&request)
     }
 
     async fn trace_setting(&self, request: Request<message::TraceSettingRequest>) -> Answered<message::TraceSettingResponse> {
-        unserved(&request, "later")
+        let asked = request.get_ref();
+        let settings = if asked.settings.is_empty() {
+            trace::settings(&self.gateway.published().load(), &asked.model_name)
+        } else {
+            Err(trace::refusal())
+        };
+        answered(&request, settings)
     }
 
     async fn log_settings(&self, request: Request<message::LogSettingsRequest>) -> Answered<message::LogSettingsResponse> {
-        unserved(&request, "later")
+        answered(&request, logging::change(&self.controls(), request.get_ref()))
     }
 }

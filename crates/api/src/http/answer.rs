@@ -175,6 +175,14 @@ pub fn json(head: &Head, status: StatusCode, body: &impl Serialize) -> Response 
     respond(head, status, JSON, body)
 }
 
+/// A message of the protocol as JSON.
+///
+/// # Errors
+/// [`Code::Internal`] where the descriptors do not fit the messages.
+pub fn message<M: prost::Message>(name: &str, message: &M) -> sluicegate_core::Result<serde_json::Value> {
+    sluicegate_proto::json::whole(name, message).map_err(|error| Error::new(Code::Internal, error))
+}
+
 /// Says which version answered.
 pub fn sign(response: &mut Response, live: &Live) {
     sign_headers(response.headers_mut(), live);

@@ -9,9 +9,12 @@ use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
 use http_body::Body;
 use http_body_util::BodyExt;
+use serde_json::{Map, Value};
 use sluicegate_core::{Code, Error, Result};
 
-use super::answer::HEADER_LENGTH;
+use super::Api;
+use super::answer::{HEADER_LENGTH, Head};
+use super::exchange::aside;
 
 /// How much of a body that is too large is read and thrown away, so that the caller, still sending, gets to read the answer.
 const COURTESY: usize = 64 * 1024 * 1024;
@@ -43,6 +46,22 @@ where
         let message = format!("the body did not come within {:?}; raise http.body_timeout to wait longer", bounds.time);
         Err(Error::new(Code::SlowBody, message))
     })
+}
+
+/// Takes in a request whose body is a JSON object or nothing: room first, as for every request.
+pub async fn object(api: &Api, request: axum::extract::Request) -> (Head, Result<Map<String, Value>>) {
+    let (parts, content) = request.into_parts();
+    let head = Head::of(&parts.headers);
+    let object = async {
+        let _room = api.gateway.admit()?;
+        let content = read(&parts.headers, content, api.body).await?;
+        if content.is_empty() {
+            return Ok(Map::new());
+        }
+        let malformed = |error: serde_json::Error| Error::new(Code::Malformed, format!("the body is no JSON object: {error}"));
+        aside(content.len(), move || serde_json::from_slice(&content).map_err(malformed)).await
+    };
+    (head, object.await)
 }
 
 async fn receive<B>(headers: &HeaderMap, mut body: B, bound: usize) -> Result<Bytes>

@@ -2,9 +2,10 @@
 //!
 //! [`openapi`] is a pure function from the served versions to an OpenAPI 3.1 document; `docs/schema` turns a signature into
 //! JSON Schema, `docs/example` into worked examples, `docs/operation` into one typed operation a version, `docs/protocol`
-//! adds the routes that are the same for every model. `docs/page` holds the pages, with all they need embedded.
+//! and `docs/extensions` add the routes that are the same for every model. `docs/page` holds the pages, with all they need embedded.
 
 mod example;
+mod extensions;
 mod operation;
 mod page;
 mod protocol;

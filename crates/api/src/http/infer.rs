@@ -7,8 +7,8 @@ use axum::response::Response as HttpResponse;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::Body;
-use sluicegate_codec::binary;
-use sluicegate_codec::json::{self, Binary, Encoded};
+use sluicegate_codec::json::{self, Encoded, Outputs};
+use sluicegate_codec::{binary, classify};
 use sluicegate_core::{Code, DType, Dim, Error, ModelRef, Request, Result, Shape, VersionRef};
 use sluicegate_registry::Live;
 
@@ -38,7 +38,8 @@ impl Parts {
         target(self.model(), self.version())
     }
 
-    fn part(&self, name: &str) -> Option<&str> {
+    /// The part of the path that has this name in the route.
+    pub fn part(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(key, _)| *key == name).map(|(_, value)| value)
     }
 }
@@ -85,15 +86,20 @@ pub fn target<'a>(model: &'a str, version: Option<&str>) -> Result<ModelRef<'a>>
 async fn run(api: &Api, exchange: &Exchange) -> Result<HttpResponse> {
     let Exchange { head, headers, content, routed, .. } = exchange;
     routed.look()?;
-    let (mut request, binary) = decode(routed.live(), headers, content.clone()).await?;
+    let (mut request, mut asked) = decode(routed.live(), headers, content.clone()).await?;
     request.reuse = caching::asked(headers);
     let meter = &routed.live().meter;
     meter.decode.record(routed.began().elapsed());
-    let response = api.gateway.infer(routed, request).await?;
+    let mut response = api.gateway.infer(routed, request).await?;
     let cached = response.cached;
     let encoding = Instant::now();
+    if asked.any_classes() {
+        let (live, payload) = (routed.live().clone(), response.payload());
+        let classes = move || classify::apply(&mut response, &asked, &live.signature).map(|()| (response, asked));
+        (response, asked) = aside(payload, classes).await?;
+    }
     let id = response.id.clone().unwrap_or_else(|| head.id().to_owned());
-    let Encoded { body, json } = aside(response.payload(), move || json::write(&response, &id, &binary)).await?;
+    let Encoded { body, json } = aside(response.payload(), move || json::write(&response, &id, &asked)).await?;
     let content_type = if json.is_some() { "application/octet-stream" } else { "application/json" };
     let mut response = wire::respond(head, StatusCode::OK, HeaderValue::from_static(content_type), body);
     if let Some(json) = json {
@@ -104,12 +110,12 @@ async fn run(api: &Api, exchange: &Exchange) -> Result<HttpResponse> {
     Ok(response)
 }
 
-async fn decode(live: &Live, headers: &HeaderMap, content: Bytes) -> Result<(Request, Binary)> {
+async fn decode(live: &Live, headers: &HeaderMap, content: Bytes) -> Result<(Request, Outputs)> {
     let length = headers.get(wire::HEADER_LENGTH).map(|length| length.to_str().unwrap_or_default());
     let (head, raw) = binary::split(length, content)?;
     match raw {
         // A length of zero: the body is one tensor and nothing else.
-        Some(raw) if head.is_empty() => Ok((whole(live, raw)?, Binary::all())),
+        Some(raw) if head.is_empty() => Ok((whole(live, raw)?, Outputs::new(true))),
         raw => aside(head.len(), move || json::read(&head, raw)).await,
     }
 }

@@ -13,15 +13,13 @@ use super::Api;
 use super::answer::{self, Dialect, Head};
 use super::infer::Parts;
 
-/// The extensions that are really served.
-pub const EXTENSIONS: &[&str] = &["binary_tensor_data", "schedule_policy", "parameters"];
-
 /// The server's name in its metadata.
 pub const SERVER: &str = "sluicegate";
 
 /// `GET /v2`
 pub async fn server(State(api): State<Api>, request: Request) -> Response {
-    let body = json!({ "name": SERVER, "version": api.version, "extensions": EXTENSIONS });
+    let extensions = sluicegate_extension::served(api.protocols.control);
+    let body = json!({ "name": SERVER, "version": api.version, "extensions": extensions });
     answer::json(&Head::of(request.headers()), StatusCode::OK, &body)
 }
 

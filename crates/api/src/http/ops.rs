@@ -58,6 +58,7 @@ async fn status(State(api): State<Api>, request: Request) -> Response {
             "device": default.map(|live| live.device.as_str()),
             "queued_rows": default.map(|live| live.batcher().queued_rows()),
             "reason": served.reason,
+            "held": served.held,
             "versions": versions.get(name),
         })
     };

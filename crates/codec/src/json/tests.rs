@@ -1,11 +1,13 @@
 //! What the JSON of the protocol promises.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 use sluicegate_core::response::Output;
 
 use super::*;
 
-fn parse(text: &str) -> Result<(Request, Binary)> {
+fn parse(text: &str) -> Result<(Request, Outputs)> {
     read(&Bytes::copy_from_slice(text.as_bytes()), None)
 }
 
@@ -27,13 +29,25 @@ fn parameters_are_read_and_reserved_ones_refused() {
             r#"{{"id":"7","parameters":{parameters},"inputs":[{{"name":"x","datatype":"INT8","shape":[1],"data":[1]}}]}}"#
         ))
     };
-    let (request, binary) = with(r#"{"priority":1,"timeout":5000,"binary_data_output":true,"mine":"x"}"#).expect("good");
+    let (request, asked) = with(r#"{"priority":1,"timeout":5000,"binary_data_output":true,"mine":"x"}"#).expect("good");
     assert_eq!((request.priority, request.timeout), (1, Some(Duration::from_millis(5))));
-    assert!(binary.is("y"));
+    assert!(asked.is_binary("y"));
     assert_eq!(with(r#"{"triton_x":1}"#).expect_err("reserved").code(), Code::Malformed);
     assert_eq!(with(r#"{"sequence_id":7}"#).expect_err("not served").code(), Code::Unsupported);
     assert!(with(r#"{"sequence_id":0,"sequence_start":false}"#).is_ok());
     assert_eq!(with(r#"{"mine":[1]}"#).expect_err("a list").code(), Code::Malformed);
+}
+
+#[test]
+fn an_output_says_how_it_travels() {
+    let text = r#"{"inputs":[],"parameters":{"binary_data_output":true},"outputs":[
+        {"name":"a"},{"name":"b","parameters":{"binary_data":false,"classification":3}},{"name":"c","parameters":{"classification":2}}]}"#;
+    let (request, asked) = parse(text).expect("good");
+    assert_eq!(request.outputs, ["a", "b", "c"]);
+    let each = ["a", "b", "c"].map(|name| (asked.is_binary(name), asked.classes(name)));
+    assert_eq!(each, [(true, 0), (false, 3), (true, 2)]);
+    let bad = r#"{"inputs":[],"outputs":[{"name":"a","parameters":{"classification":-1}}]}"#;
+    assert_eq!(parse(bad).expect_err("fewer than none").code(), Code::Malformed);
 }
 
 #[test]
@@ -103,8 +117,7 @@ proptest! {
             cached: None,
             outputs: tensors.iter().enumerate().map(|(place, (name, tensor))| Output { name: (*name).into(), place, tensor: tensor.clone() }).collect(),
         };
-        let binary = if raw { Binary::all() } else { Binary::default() };
-        let Encoded { body, json } = write(&response, "1", &binary).expect("writes");
+        let Encoded { body, json } = write(&response, "1", &Outputs::new(raw)).expect("writes");
         let text = String::from_utf8_lossy(&body[..json.unwrap_or(body.len())]).replacen("\"outputs\"", "\"inputs\"", 1);
         let rest = json.map(|json| Bytes::copy_from_slice(&body[json..]));
         let length = rest.as_ref().map(|_| text.len().to_string());

@@ -1,6 +1,8 @@
 //! What the messages of the protocol promise: raw and typed contents, parameters, and what is refused.
 
 use proptest::prelude::*;
+use std::time::Duration;
+
 use prost::Message;
 use sluicegate_core::response::Output;
 use sluicegate_core::{Digest, ModelName};
@@ -85,7 +87,7 @@ proptest! {
         let output = Output { name: "y".into(), place: 0, tensor: tensor.clone() };
         let response =
             Response { model, version: 3, digest: Digest::sha256(&[0; 32]), id: None, outputs: vec![output], cached: None };
-        let Ok(answer) = write(response, "1".into(), Form { typed }) else {
+        let Ok(answer) = write(response, "1".into(), &Form { typed, ..Form::default() }) else {
             prop_assert!(typed && matches!(tensor.dtype(), DType::Fp16 | DType::Bf16));
             return Ok(());
         };

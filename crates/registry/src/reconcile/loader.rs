@@ -7,10 +7,11 @@ use std::time::Instant;
 use metrics::histogram;
 use parking_lot::Mutex;
 use sluicegate_core::meter::Meters;
-use sluicegate_core::{Code, Error, Result, metric};
+use sluicegate_core::{Code, Digest, Error, Result, metric};
 use sluicegate_engine::Engines;
 
 use super::Event;
+use super::control::{Reply, Report};
 use crate::drain::Reaper;
 use crate::load::Loaded;
 use crate::manifest::Manifest;
@@ -35,10 +36,18 @@ pub(super) fn start(events: &SyncSender<Event>) -> Result<SyncSender<Load>> {
             loop {
                 // Held while it waits: the other one waits for the lock, which is the same.
                 let next = loads.lock().recv();
-                let Ok(load) = next else { return };
-                let outcome = load.work().map(Arc::new);
-                let Load { found, settled, .. } = load;
-                let _ = events.send(Event::Loaded { found, settled, outcome });
+                let Ok(mut load) = next else { return };
+                match load.trial.take() {
+                    Some(reply) => {
+                        let _ = reply.send(load.try_out().map(Some));
+                        let _ = events.send(Event::Tried(load.found.model));
+                    }
+                    None => {
+                        let outcome = load.work().map(Arc::new);
+                        let Load { found, settled, .. } = load;
+                        let _ = events.send(Event::Loaded { found, settled, outcome });
+                    }
+                }
             }
         };
         let started = std::thread::Builder::new().name("load".into()).spawn(work);
@@ -59,13 +68,38 @@ pub(super) struct Load {
     pub(super) status: Arc<Status>,
     pub(super) meters: Arc<Meters>,
     pub(super) reaper: Reaper,
+    /// Who wants to know what would become of it, where it is not to be published.
+    pub(super) trial: Option<Reply>,
 }
 
 impl Load {
     fn work(&self) -> Result<Live> {
         let began = Instant::now();
-        let (model, version) = (self.found.model.clone(), self.found.version);
-        let step = |state, digest| self.status.set(&model, version, state, None, digest);
+        let (model, version) = (&self.found.model, self.found.version);
+        let warm = self.warm(&|state, digest| self.status.set(model, version, state, None, digest))?;
+        let live = Live::new(warm, &self.run, &self.meters, &self.reaper);
+        histogram!(metric::LOAD_SECONDS, "model" => model.to_string()).record(began.elapsed().as_secs_f64());
+        Ok(live)
+    }
+
+    /// Loads it, warms it up, and frees it.
+    fn try_out(&self) -> Result<Report> {
+        let warm = self.warm(&|_, _| {}).map_err(|error| Error::new(Code::NotLoaded, error.message()))?;
+        let (verified, opened) = (&warm.loaded.verified, &warm.loaded.opened);
+        Ok(Report {
+            model: self.found.model.clone(),
+            version: self.found.version,
+            digest: verified.digest.clone(),
+            engine: opened.engine.name(),
+            fallback: opened.fallback.clone(),
+            device: opened.device.clone(),
+            execution: warm.setup(&self.run).execution,
+            one_row: warm.one_row,
+            full_batch: warm.full_batch,
+        })
+    }
+
+    fn warm(&self, step: &dyn Fn(State, Option<Digest>)) -> Result<Warm> {
         let manifest = Manifest::read(&self.found.path)?;
         let verified = Verified::read(self.found.clone(), manifest)?;
         step(State::Verified, Some(verified.digest.clone()));
@@ -74,8 +108,6 @@ impl Load {
         step(State::Loaded, None);
         let warm = Warm::up(loaded, self.run.limits.max_rows)?;
         step(State::Warm, None);
-        let live = Live::new(warm, &self.run, &self.meters, &self.reaper);
-        histogram!(metric::LOAD_SECONDS, "model" => model.to_string()).record(began.elapsed().as_secs_f64());
-        Ok(live)
+        Ok(warm)
     }
 }

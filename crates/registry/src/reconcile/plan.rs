@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use super::hold::Hold;
 use crate::source::{Fingerprint, Found};
 use crate::spec::{Also, Run, Spec, Want};
 
@@ -51,6 +52,8 @@ pub struct Scene<'a> {
     pub live: &'a HashMap<u64, Standing<'a>>,
     /// The version that answers now.
     pub default: Option<u64>,
+    /// What callers changed by hand.
+    pub hold: &'a Hold,
 }
 
 /// What to do.
@@ -58,9 +61,11 @@ pub struct Scene<'a> {
 pub struct Plan {
     /// The version that should answer, where one could.
     pub default: Option<u64>,
+    /// The live version that answers until then: the one that does now, unless it was unloaded by hand.
+    pub stays: Option<u64>,
     /// The version to load next. One at a time, and first the one that should answer.
     pub load: Option<u64>,
-    /// Versions that are no longer wanted. Never the one that answers.
+    /// Versions that are no longer wanted. Never the one that answers, unless it was unloaded by hand.
     pub retire: Vec<u64>,
 }
 
@@ -98,13 +103,18 @@ pub fn plan(scene: &Scene<'_>) -> Plan {
         Want::Number(number) => usable.iter().copied().find(|found| found.version == *number),
         Want::Digest(_) => usable.iter().copied().find(|found| (scene.has_digest)(found)),
     };
+    let leaves = |number: u64| scene.hold.leaves(number);
+    let target = target.filter(|found| !leaves(found.version));
     // What answers now goes on answering while the version that should is not there, broken, or still on its way.
-    let default = target.map(|found| found.version).or(scene.default);
+    let newest = || scene.live.keys().copied().filter(|number| !leaves(*number)).max();
+    let stays = scene.default.filter(|number| !leaves(*number)).or_else(newest);
+    let default = target.map(|found| found.version).or(stays);
     let beside = |found: &&Found| match &scene.spec.also {
         Also::All => true,
         Also::Numbers(numbers) => numbers.contains(&found.version),
     };
-    let wanted: Vec<&Found> = target.into_iter().chain(usable.iter().copied().filter(beside)).collect();
+    let wanted: Vec<&Found> =
+        target.into_iter().chain(usable.iter().copied().filter(beside)).filter(|found| !leaves(found.version)).collect();
     let load = wanted.iter().find(|found| !standing(found)).map(|found| found.version);
 
     let keep = |number: &u64| {
@@ -112,11 +122,11 @@ pub fn plan(scene: &Scene<'_>) -> Plan {
             Also::All => scene.found.iter().any(|found| found.version == *number),
             Also::Numbers(numbers) => numbers.contains(number),
         };
-        declared || Some(*number) == default || Some(*number) == scene.default
+        (declared || Some(*number) == default || Some(*number) == scene.default) && !leaves(*number)
     };
     let mut retire: Vec<u64> = scene.live.keys().copied().filter(|number| !keep(number)).collect();
     retire.sort_unstable();
-    Plan { default, load, retire }
+    Plan { default, stays, load, retire }
 }
 
 #[cfg(test)]
@@ -150,13 +160,14 @@ mod tests {
         failed: Vec<(u64, u64)>,
         live: Vec<(u64, u64)>,
         default: Option<u64>,
+        hold: Hold,
     }
 
     impl Default for Case {
         fn default() -> Self {
             let found = vec![found(1, 1), found(2, 2), found(3, 3)];
-            let (moving, failed, live) = Default::default();
-            Self { version: Want::Latest, also: Also::Numbers(vec![]), found, moving, failed, live, default: None }
+            let (moving, failed, live, hold) = Default::default();
+            Self { version: Want::Latest, also: Also::Numbers(vec![]), found, moving, failed, live, default: None, hold }
         }
     }
 
@@ -165,6 +176,7 @@ mod tests {
             let run = run();
             let name = "m".parse().expect("a name");
             let spec = Spec { name, registry: "local".into(), version: self.version, also: self.also, run: run.clone() };
+            let spec = self.hold.over(spec, &self.found);
             let failure =
                 |&(version, content): &(u64, u64)| (version, Failure { fingerprint: Fingerprint(content), settled: true });
             let standing =
@@ -178,6 +190,7 @@ mod tests {
                 failed: &self.failed.iter().map(failure).collect(),
                 live: &self.live.iter().map(standing).collect(),
                 default: self.default,
+                hold: &self.hold,
             });
             (plan.default, plan.load, plan.retire)
         }
@@ -225,6 +238,39 @@ mod tests {
         assert_eq!(case.plan(), (Some(2), Some(1), vec![]));
         let case = Case { also: Also::Numbers(vec![1]), live: vec![(1, 1), (2, 2), (3, 3)], default: Some(3), ..Case::default() };
         assert_eq!(case.plan(), (Some(3), None, vec![2]));
+    }
+
+    fn held(off: bool, beside: &[u64], without: &[u64]) -> Hold {
+        Hold { off, beside: beside.iter().copied().collect(), without: without.iter().copied().collect(), ..Hold::default() }
+    }
+
+    #[test]
+    fn an_unloaded_model_serves_what_was_loaded_by_hand_and_nothing_else() {
+        let live = || vec![(3, 3)];
+        let case = |hold| Case { live: live(), default: Some(3), hold, ..Case::default() };
+        assert_eq!(case(held(true, &[], &[])).plan(), (None, None, vec![3]));
+        assert_eq!(case(held(true, &[1], &[])).plan(), (None, Some(1), vec![3]));
+        let case = Case { live: vec![(1, 1)], default: Some(1), hold: held(true, &[1], &[]), ..Case::default() };
+        assert_eq!(case.plan(), (Some(1), None, vec![]));
+    }
+
+    #[test]
+    fn a_version_loaded_by_hand_serves_beside_the_default() {
+        let case = Case { live: vec![(3, 3)], default: Some(3), hold: held(false, &[1], &[]), ..Case::default() };
+        assert_eq!(case.plan(), (Some(3), Some(1), vec![]));
+        let case = Case { live: vec![(1, 1), (3, 3)], default: Some(3), hold: held(false, &[1], &[]), ..Case::default() };
+        assert_eq!(case.plan(), (Some(3), None, vec![]));
+    }
+
+    #[test]
+    fn after_an_unloaded_default_the_newest_live_one_answers_and_none_is_loaded_instead() {
+        let case = |live, default| Case { live, default, hold: held(false, &[], &[3]), ..Case::default() };
+        assert_eq!(case(vec![(3, 3)], Some(3)).plan(), (None, None, vec![3]));
+        let all = Case { also: Also::All, ..case(vec![(1, 1), (2, 2), (3, 3)], Some(3)) };
+        assert_eq!(all.plan(), (Some(2), None, vec![3]));
+        // A later version is another one.
+        let found = vec![found(3, 3), found(4, 4)];
+        assert_eq!(Case { found, ..case(vec![(3, 3)], Some(3)) }.plan(), (Some(4), Some(4), vec![3]));
     }
 
     #[test]

@@ -103,7 +103,7 @@ fn check(roots: &[Root], declared: &Declared, engines: &Engines, report: &mut Re
                 before = signature.map(|signature| (version, signature)).or(before);
             }
         }
-        Declared::Models(specs) => specs.iter().for_each(|spec| check_spec(spec, &found, engines, report)),
+        Declared::Models(specs, _) => specs.iter().for_each(|spec| check_spec(spec, &found, engines, report)),
     }
 }
 

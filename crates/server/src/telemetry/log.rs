@@ -1,7 +1,9 @@
 //! The log, on standard error: lines for people or JSON for machines, with facts as fields.
 
 use std::io::IsTerminal;
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use sluicegate_core::{Code, Error, Result};
 use tracing::Subscriber;
 use tracing_subscriber::layer::SubscriberExt;
@@ -13,7 +15,11 @@ use crate::config::{Log, LogFormat};
 
 /// Changes the level while the process runs.
 #[derive(Clone, Debug)]
-pub struct Levels(reload::Handle<EnvFilter, Registry>);
+pub struct Levels {
+    handle: reload::Handle<EnvFilter, Registry>,
+    /// The directives as they are, without ours.
+    now: Arc<Mutex<String>>,
+}
 
 /// Starts the log of this process.
 ///
@@ -24,7 +30,7 @@ pub fn init(config: &Log) -> Result<Levels> {
     let started = Registry::default().with(filter).with(layer(config.format)).try_init();
     started.map_err(|error| Error::new(Code::Internal, format!("the log cannot be started: {error}")))?;
     std::panic::set_hook(Box::new(panicked));
-    Ok(Levels(handle))
+    Ok(Levels { handle, now: Arc::new(Mutex::new(config.level.clone())) })
 }
 
 /// A panic is one line of the log. Where an engine panics on a request, that request fails and the process goes on.
@@ -40,8 +46,17 @@ impl Levels {
     /// # Errors
     /// [`Code::BadConfig`] for a level that is none.
     pub fn set(&self, level: &str) -> Result<()> {
-        let changed = self.0.reload(filter(level)?);
-        changed.map_err(|error| Error::new(Code::Internal, format!("the log level cannot be changed: {error}")))
+        // Held over both, so that what is told is what is logged.
+        let mut now = self.now.lock();
+        let changed = self.handle.reload(filter(level)?);
+        changed.map_err(|error| Error::new(Code::Internal, format!("the log level cannot be changed: {error}")))?;
+        level.clone_into(&mut now);
+        Ok(())
+    }
+
+    /// What is logged now.
+    pub fn now(&self) -> String {
+        self.now.lock().clone()
     }
 }
 

@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 use sluicegate_core::DType;
 
 use super::operation::failure;
-use super::{Described, Parts, example, json_content, reference};
+use super::{Described, Parts, example, extensions, json_content, reference};
 
-const V2: &str = "Open Inference Protocol";
+pub(super) const V2: &str = "Open Inference Protocol";
 const MODELS: &str = "Models";
 
 /// Adds the generic routes; their examples are of one model, the first that the V2 protocol has a JSON example for.
@@ -34,6 +34,7 @@ pub(super) fn add(parts: &mut Parts, models: &[Described<'_>]) {
         add_get(parts, V2, "model_ready", &format!("{path}/ready"), "Is the model ready?", "ModelReady");
         add_infer(parts, &format!("{path}/infer"), request.as_ref());
     }
+    extensions::add(parts);
 }
 
 fn add_get(parts: &mut Parts, tag: &str, function: &str, path: &str, summary: &str, schema: &str) {
@@ -95,6 +96,7 @@ fn add_infer(parts: &mut Parts, path: &str, request: Option<&Value>) {
             "413": reference("responses", "InferenceBodyTooLarge"),
             "429": reference("responses", "InferenceQueueFull"),
             "503": reference("responses", "InferenceNotReady"),
+            "501": reference("responses", "InferenceUnsupported"),
             "504": reference("responses", "InferenceDeadlineExceeded"),
         },
     });
@@ -102,8 +104,8 @@ fn add_infer(parts: &mut Parts, path: &str, request: Option<&Value>) {
 }
 
 /// References to the parameters that the path names.
-fn parameters(path: &str) -> Vec<Value> {
-    let named = [("{model}", "Model"), ("{version}", "Version")];
+pub(super) fn parameters(path: &str) -> Vec<Value> {
+    let named = [("{model}", "Model"), ("{version}", "Version"), ("{repository}", "Repository"), ("{region}", "Region")];
     named.into_iter().filter(|(name, _)| path.contains(name)).map(|(_, component)| reference("parameters", component)).collect()
 }
 
@@ -195,6 +197,6 @@ fn add_schemas(parts: &mut Parts) {
     add("InferenceError", json!({ "error": text, "code": text, "detail": problems, "request_id": text }), &["error"]);
 }
 
-fn list(items: &Value) -> Value {
+pub(super) fn list(items: &Value) -> Value {
     json!({ "type": "array", "items": items })
 }
