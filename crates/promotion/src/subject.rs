@@ -126,7 +126,7 @@ mod tests {
     fn spec(version: Want) -> Declared {
         let also = Also::Numbers(Vec::new());
         let name = "a".parse().expect("a name");
-        Declared::Models(vec![Spec { name, registry: "here".into(), version, also, run: run() }])
+        Declared::Models(vec![Spec { name, registry: "here".into(), version, also, aliases: Default::default(), run: run() }])
     }
 
     #[test]

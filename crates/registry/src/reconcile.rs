@@ -18,7 +18,7 @@ use sluicegate_engine::Engines;
 
 use crate::drain::Reaper;
 use crate::manifest::Manifest;
-use crate::publish::{Live, Published, Served};
+use crate::publish::{Live, Published};
 use crate::source::dir::{Directory, Listing};
 use crate::source::{Fingerprint, Found};
 use crate::spec::{Also, Declared, Spec, Want};
@@ -213,6 +213,7 @@ impl Thread {
                     registry: registry.clone(),
                     version: Want::Latest,
                     also: Also::Numbers(Vec::new()),
+                    aliases: Arc::default(),
                     run: run.clone(),
                 };
                 self.found.keys().map(spec).collect()
@@ -244,12 +245,18 @@ impl Thread {
         }
     }
 
-    /// Puts models that are new into the table, where they are not ready: from then on they are no longer unknown.
+    /// Puts models that are new into the table, where they are not ready: from then on they are no longer unknown. Names
+    /// for versions are changed there alone: nothing is loaded for them.
     fn know(&self, specs: &[Spec]) {
         let table = self.published.load();
-        let new: Vec<&ModelName> = specs.iter().map(|spec| &spec.name).filter(|name| !table.models.contains_key(*name)).collect();
+        let known = |spec: &&Spec| table.models.get(&spec.name).is_some_and(|served| served.aliases == spec.aliases);
+        let new: Vec<&Spec> = specs.iter().filter(|spec| !known(spec)).collect();
         if !new.is_empty() {
-            self.published.change(|table| table.models.extend(new.into_iter().map(|name| (name.clone(), Served::default()))));
+            self.published.change(|table| {
+                for spec in new {
+                    table.models.entry(spec.name.clone()).or_default().aliases = spec.aliases.clone();
+                }
+            });
         }
     }
 

@@ -164,6 +164,7 @@ fn add_schemas(parts: &mut Parts) {
     let version = json!({ "version": { "type": "integer" }, "digest": text, "default": flag });
     let versions = list(&reference("schemas", "ModelVersion"));
 
+    let aliases = json!({ "type": "object", "additionalProperties": text, "description": "Names for versions." });
     let number = json!({ "type": "integer" });
     let batch = json!({ "type": "object", "properties": { "rows": number, "requests": number, "left": text, "because": text } });
 
@@ -172,7 +173,7 @@ fn add_schemas(parts: &mut Parts) {
         parts.schemas.insert(name.into(), schema);
     };
     add("Models", json!({ "models": list(&reference("schemas", "Model")) }), &["models"]);
-    add("Model", json!({ "name": text, "description": text, "versions": versions }), &["name", "versions"]);
+    add("Model", json!({ "name": text, "description": text, "versions": versions, "aliases": aliases }), &["name", "versions"]);
     add("ModelVersion", version, &["version", "digest"]);
     add("Batching", json!({ "model": text, "version": text, "execution": text, "batches": list(&batch) }), &["model", "batches"]);
     add("ServerMetadata", json!({ "name": text, "version": text, "extensions": texts }), &["name", "version", "extensions"]);
