@@ -68,6 +68,7 @@ codes! {
     SlowBody "slow_body" Caller "The body did not come in time.",
     BadEncoding "bad_encoding" Caller "The compressed body cannot be read.",
     UnsupportedMedia "unsupported_media" Caller "The content type or encoding is not one that is read.",
+    NotAcceptable "not_acceptable" Caller "No form of the answer is one that the caller accepts.",
     Unsupported "unsupported" Caller "A feature of the protocol that is not served.",
     Cancelled "cancelled" Caller "The caller left.",
     QueueFull "queue_full" Overload "The model's queue has no room.",
