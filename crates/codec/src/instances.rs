@@ -522,3 +522,6 @@ pub fn write_results(signature: &Signature, response: &Response, verb: Verb) -> 
     out.extend_from_slice(b"]}");
     Ok(out)
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -334,3 +334,6 @@ pub fn write_csv(response: &Response) -> Result<Vec<u8>> {
     }
     writer.into_inner().map_err(|error| failed(&error))
 }
+
+#[cfg(test)]
+mod tests;
