@@ -126,7 +126,11 @@ impl Api {
         match self.root_path.as_str() {
             "" => routes,
             // With and without the prefix, for ingresses that strip it and those that do not.
-            prefix => Router::new().nest(prefix, routes.clone()).fallback_service(routes),
+            prefix => {
+                let nested = Router::new().nest(prefix, routes.clone()).fallback_service(routes);
+                // KServe's client asks with the slash, which nesting leaves out.
+                if self.protocols.v1 { nested.route(&format!("{prefix}/"), get(v1::alive)) } else { nested }
+            }
         }
     }
 

@@ -96,11 +96,12 @@ impl<'t> Nest<'t> {
     }
 }
 
-/// Reads one scalar, which may be alone in a list, and hands it on.
+/// Reads one scalar, which may be alone in lists, and hands it on.
 pub(crate) struct Cell<F> {
     pub(crate) dtype: DType,
     pub(crate) put: F,
-    pub(crate) listed: bool,
+    /// How many lists it is in.
+    pub(crate) depth: usize,
 }
 
 impl<F: FnOnce(Scalar<'_>) -> bool> Cell<F> {
@@ -114,12 +115,12 @@ impl<F: FnOnce(Scalar<'_>) -> bool> Cell<F> {
     }
 
     fn list<'de, A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        let Self { dtype, put, listed } = self;
+        let Self { dtype, put, depth } = self;
         let one = |got: &str| A::Error::custom(format!("expected one {dtype}, got {got}"));
-        if listed {
-            return Err(one("a list in a list"));
+        if depth >= MAX_RANK {
+            return Err(one("too many lists within each other"));
         }
-        if items.next_element_seed(Cell { dtype, put, listed: true })?.is_none() {
+        if items.next_element_seed(Cell { dtype, put, depth: depth + 1 })?.is_none() {
             return Err(one("an empty list"));
         }
         match items.next_element::<serde::de::IgnoredAny>()? {

@@ -265,14 +265,13 @@ impl<'de> DeserializeSeed<'de> for Value<'_, '_> {
             // A value and a list of it are the same where there is only one.
             Slot::Input(_) if filling.width == Some(1) => {
                 let Filling { elements, .. } = filling;
-                Cell { dtype: elements.dtype, put: |scalar: Scalar<'_>| elements.push(scalar), listed: false }
+                Cell { dtype: elements.dtype, put: |scalar: Scalar<'_>| elements.push(scalar), depth: 0 }
                     .deserialize(deserializer)
             }
             Slot::Input(_) => Nest::new(&mut filling.elements, &mut filling.sizes).deserialize(deserializer),
             Slot::Cell { offset, .. } => {
                 let dtype = filling.elements.dtype;
-                Cell { dtype, put: |scalar: Scalar<'_>| filling.set(row, offset, scalar), listed: false }
-                    .deserialize(deserializer)
+                Cell { dtype, put: |scalar: Scalar<'_>| filling.set(row, offset, scalar), depth: 0 }.deserialize(deserializer)
             }
         };
         read.map_err(|error| D::Error::custom(format!("{}: {error}", named(rows.signature, slot))))

@@ -121,7 +121,7 @@ impl Media {
             csv if csv.eq_ignore_ascii_case("text/csv") => Self::Csv { header: true },
             _ => return refuse(""),
         };
-        for (key, value) in parts.filter_map(|part| part.split_once('=')) {
+        for (key, value) in parts.filter(|part| !part.is_empty()).map(|part| part.split_once('=').unwrap_or((part, ""))) {
             let value = value.trim_matches('"');
             match (key.to_ascii_lowercase().as_str(), &mut media) {
                 ("charset", _) if value.eq_ignore_ascii_case("utf-8") => {}

@@ -28,7 +28,7 @@ pub(super) fn routes() -> Router<Api> {
 }
 
 /// `GET /`, as KServe's client asks.
-async fn alive(request: HttpRequest) -> HttpResponse {
+pub(super) async fn alive(request: HttpRequest) -> HttpResponse {
     answer::json(&Head::of(request.headers()), StatusCode::OK, &json!({ "status": "alive" }))
 }
 
@@ -114,8 +114,10 @@ fn not_that_way(request: &HttpRequest, why: &str) -> HttpResponse {
 async fn status(State(api): State<Api>, parts: Parts, request: HttpRequest) -> HttpResponse {
     let head = Head::of(request.headers());
     let (target, verb) = read(&parts);
-    if verb.is_some() {
-        return not_that_way(&request, "a verb needs POST");
+    match verb {
+        None => {}
+        Some("predict" | "classify" | "regress" | "explain") => return not_that_way(&request, "a verb needs POST"),
+        Some(_) => return answer::nowhere(&request),
     }
     let table = api.gateway.published().load();
     let found = target.and_then(|target| Ok((table.find(target.model, target.version.as_ref())?, target.version.is_some())));

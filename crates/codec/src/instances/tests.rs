@@ -80,7 +80,7 @@ fn every_form_of_the_same_rows_is_the_same_tensor() {
     let expected = [text(&[2, 1], &["a", "b"]), Tensor::from_vec(Shape::new(&[2, 1]), vec![1i64, 2]).expect("fits")];
     for body in [
         json!({ "instances": [{ "word": "a", "count": 1 }, { "count": [2], "word": ["b"] }] }),
-        json!({ "instances": [["a", 1], ["b", 2]] }),
+        json!({ "instances": [["a", 1], [[["b"]], 2]] }),
         json!({ "inputs": { "word": ["a", "b"], "count": [[1], [2]] } }),
         json!({ "inputs": { "word": [{ "b64": "YQ==" }, "b"], "count": [1, 2] } }),
     ] {

@@ -4,13 +4,13 @@ use serde_json::{Value, json};
 use sluicegate_core::DType;
 
 use super::operation::failure;
-use super::{Described, Parts, example, json_content, reference};
+use super::{Described, Info, Parts, example, json_content, landing, reference};
 
 const V2: &str = "Open Inference Protocol";
 const MODELS: &str = "Models";
 
 /// Adds the generic routes; their examples are of one model, the first that the V2 protocol has a JSON example for.
-pub(super) fn add(parts: &mut Parts, models: &[Described<'_>]) {
+pub(super) fn add(parts: &mut Parts, info: &Info<'_>, models: &[Described<'_>]) {
     let defaults = || models.iter().filter(|model| model.default);
     let with_example = defaults().find_map(|model| Some((model, Some(example::infer(model.signature)?))));
     let (shown, request) = with_example.or(defaults().next().map(|model| (model, None))).unzip();
@@ -34,6 +34,7 @@ pub(super) fn add(parts: &mut Parts, models: &[Described<'_>]) {
         add_get(parts, V2, "model_ready", &format!("{path}/ready"), "Is the model ready?", "ModelReady");
         add_infer(parts, &format!("{path}/infer"), request.as_ref());
     }
+    landing::add(parts, info, shown);
 }
 
 fn add_get(parts: &mut Parts, tag: &str, function: &str, path: &str, summary: &str, schema: &str) {
@@ -102,7 +103,7 @@ fn add_infer(parts: &mut Parts, path: &str, request: Option<&Value>) {
 }
 
 /// References to the parameters that the path names.
-fn parameters(path: &str) -> Vec<Value> {
+pub(super) fn parameters(path: &str) -> Vec<Value> {
     let named = [("{model}", "Model"), ("{version}", "Version")];
     named.into_iter().filter(|(name, _)| path.contains(name)).map(|(_, component)| reference("parameters", component)).collect()
 }
