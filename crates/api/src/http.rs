@@ -13,6 +13,8 @@
 //! | `/models/{m}[@{v}]/batching` | [`batching`] |
 //! | `/v2`, `/v2/models…`, `/models…` | [`models`] |
 //! | `/v2/health/…`, `/livez`, `/readyz` | [`health`] |
+//! | `/`, `/v1/models…` | [`v1`] |
+//! | `/invocations`, `/ping`, `/health`, `/version` | [`invocations`] |
 //! | `/docs`, `/redoc`, `/openapi.json` | [`docs`], [`openapi`] |
 //! | `/metrics`, `/status` (on the ops address) | [`ops`] |
 
@@ -27,6 +29,7 @@ pub mod generate;
 pub mod health;
 pub mod hot;
 pub mod infer;
+pub mod invocations;
 pub mod logging;
 pub mod models;
 pub mod openapi;
@@ -34,6 +37,7 @@ pub mod ops;
 pub mod predict;
 pub mod repository;
 pub mod statistics;
+pub mod v1;
 
 use std::sync::Arc;
 
@@ -142,11 +146,22 @@ impl Api {
             .route("/models/{model}/openapi.json", get(openapi::of_model))
             .route("/openapi.json", get(openapi::of_gateway))
             .merge(docs::routes());
-        let routes = v2.merge(typed).fallback(not_found).method_not_allowed_fallback(method_not_allowed).with_state(self.clone());
+        let mut routes = v2.merge(typed);
+        if self.protocols.v1 {
+            routes = routes.merge(v1::routes());
+        }
+        if self.protocols.invocations {
+            routes = routes.merge(invocations::routes());
+        }
+        let routes = routes.fallback(not_found).method_not_allowed_fallback(method_not_allowed).with_state(self.clone());
         match self.root_path.as_str() {
             "" => routes,
             // With and without the prefix, for ingresses that strip it and those that do not.
-            prefix => Router::new().nest(prefix, routes.clone()).fallback_service(routes),
+            prefix => {
+                let nested = Router::new().nest(prefix, routes.clone()).fallback_service(routes);
+                // KServe's client asks with the slash, which nesting leaves out.
+                if self.protocols.v1 { nested.route(&format!("{prefix}/"), get(v1::alive)) } else { nested }
+            }
         }
     }
 

@@ -34,6 +34,7 @@ pub fn wire(code: Code) -> Wire {
         | Code::UnknownOutput => (S::BAD_REQUEST, S::UNPROCESSABLE_ENTITY, INVALID_ARGUMENT, None),
         Code::BadHeader | Code::BadEncoding => (S::BAD_REQUEST, S::BAD_REQUEST, INVALID_ARGUMENT, None),
         Code::UnsupportedMedia => (S::UNSUPPORTED_MEDIA_TYPE, S::UNSUPPORTED_MEDIA_TYPE, INVALID_ARGUMENT, None),
+        Code::NotAcceptable => (S::NOT_ACCEPTABLE, S::NOT_ACCEPTABLE, INVALID_ARGUMENT, None),
         Code::UnknownModel | Code::UnknownVersion | Code::NotFound => (S::NOT_FOUND, S::NOT_FOUND, 5, None),
         Code::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, S::METHOD_NOT_ALLOWED, 12, None),
         Code::BodyTooLarge => (S::PAYLOAD_TOO_LARGE, S::PAYLOAD_TOO_LARGE, 8, None),
@@ -56,6 +57,32 @@ pub fn wire(code: Code) -> Wire {
         | Code::Internal => (S::INTERNAL_SERVER_ERROR, S::INTERNAL_SERVER_ERROR, 13, None),
     };
     Wire { http, typed, grpc, retry_after }
+}
+
+/// The word that MLflow has for a code.
+pub fn mlflow(code: Code) -> &'static str {
+    match code {
+        Code::UnknownModel | Code::UnknownVersion => "RESOURCE_DOES_NOT_EXIST",
+        Code::NotFound => "ENDPOINT_NOT_FOUND",
+        Code::InvalidFields
+        | Code::InvalidTensor
+        | Code::InvalidShape
+        | Code::WrongElementCount
+        | Code::WrongByteCount
+        | Code::WrongDtype
+        | Code::WrongShape
+        | Code::MissingInput
+        | Code::UnknownInput
+        | Code::UnknownOutput => "INVALID_PARAMETER_VALUE",
+        _ => match wire(code).http {
+            StatusCode::TOO_MANY_REQUESTS => "REQUEST_LIMIT_EXCEEDED",
+            StatusCode::NOT_IMPLEMENTED => "NOT_IMPLEMENTED",
+            StatusCode::SERVICE_UNAVAILABLE => "TEMPORARILY_UNAVAILABLE",
+            StatusCode::GATEWAY_TIMEOUT => "DEADLINE_EXCEEDED",
+            status if status.is_client_error() => "BAD_REQUEST",
+            _ => "INTERNAL_ERROR",
+        },
+    }
 }
 
 #[cfg(test)]

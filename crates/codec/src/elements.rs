@@ -38,6 +38,10 @@ pub enum Scalar<'a> {
     Float(f64),
     /// `"x"`
     Text(&'a str),
+    /// Bytes, where the format has them
+    Raw(&'a [u8]),
+    /// A number that is not finite, where the format has it
+    Special(f64),
 }
 
 impl fmt::Display for Scalar<'_> {
@@ -48,6 +52,8 @@ impl fmt::Display for Scalar<'_> {
             Self::Uint(number) => number.fmt(f),
             Self::Float(number) => number.fmt(f),
             Self::Text(text) => write!(f, "\"{text}\""),
+            Self::Raw(bytes) => write!(f, "a value of {} bytes", bytes.len()),
+            Self::Special(number) => number.fmt(f),
         }
     }
 }
@@ -93,8 +99,12 @@ impl Elements {
     /// Replaces an element. False where it is none of the type.
     pub fn set(&mut self, place: usize, scalar: Scalar<'_>) -> bool {
         let Some(size) = self.dtype.size() else {
-            let Scalar::Text(text) = scalar else { return false };
-            self.text[place] = Bytes::copy_from_slice(text.as_bytes());
+            let bytes = match scalar {
+                Scalar::Text(text) => text.as_bytes(),
+                Scalar::Raw(bytes) => bytes,
+                _ => return false,
+            };
+            self.text[place] = Bytes::copy_from_slice(bytes);
             return true;
         };
         let slot = &mut self.fixed[place * size..(place + 1) * size];
@@ -109,12 +119,13 @@ impl Elements {
                 }
             };
         }
+        // JSON has no infinity: one here is a number that the type cannot hold, unless the format has a word for it.
+        let special = matches!(scalar, Scalar::Special(_));
         match self.dtype {
-            // JSON has no infinity: one here is a number that the type cannot hold.
-            DType::Fp32 => put!(scalar.float().map(|number| number as f32).filter(|number| number.is_finite())),
+            DType::Fp32 => put!(scalar.float().map(|number| number as f32).filter(|number| special || number.is_finite())),
             DType::Fp64 => put!(scalar.float()),
-            DType::Fp16 => put!(scalar.float().map(f16::from_f64).filter(|number| number.is_finite())),
-            DType::Bf16 => put!(scalar.float().map(bf16::from_f64).filter(|number| number.is_finite())),
+            DType::Fp16 => put!(scalar.float().map(f16::from_f64).filter(|number| special || number.is_finite())),
+            DType::Bf16 => put!(scalar.float().map(bf16::from_f64).filter(|number| special || number.is_finite())),
             DType::Int8 => put!(scalar.integer().and_then(|number| i8::try_from(number).ok())),
             DType::Int16 => put!(scalar.integer().and_then(|number| i16::try_from(number).ok())),
             DType::Int32 => put!(scalar.integer().and_then(|number| i32::try_from(number).ok())),
@@ -126,6 +137,21 @@ impl Elements {
             DType::Bool => put!(scalar.bit()),
             DType::Bytes => false,
         }
+    }
+
+    /// Elements of columns, one of each after the other; all columns are of one type and length.
+    pub fn interleaved(columns: &[Self]) -> Self {
+        let (dtype, rows) = columns.first().map_or((DType::Bytes, 0), |first| (first.dtype, first.len()));
+        let mut all = Self::new(dtype, rows * columns.len());
+        for row in 0..rows {
+            for column in columns {
+                match dtype.size() {
+                    Some(size) => all.fixed.extend_from_slice(&column.fixed[row * size..(row + 1) * size]),
+                    None => all.text.push(column.text[row].clone()),
+                }
+            }
+        }
+        all
     }
 
     /// The tensor of these elements.
@@ -151,10 +177,10 @@ impl Elements {
 impl Scalar<'_> {
     fn float(self) -> Option<f64> {
         match self {
-            Self::Float(number) => Some(number),
+            Self::Float(number) | Self::Special(number) => Some(number),
             Self::Int(number) => Some(number as f64),
             Self::Uint(number) => Some(number as f64),
-            Self::Bool(_) | Self::Text(_) => None,
+            Self::Bool(_) | Self::Text(_) | Self::Raw(_) => None,
         }
     }
 

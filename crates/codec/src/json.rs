@@ -285,7 +285,7 @@ pub fn read(head: &Bytes, mut raw: Option<Raw>) -> Result<(Request, Outputs)> {
         Ok(text) => whole(serde_json::Deserializer::from_str(text), &room),
         Err(_) => whole(serde_json::Deserializer::from_slice(head), &room),
     };
-    let body = body.map_err(|error| malformed(head, &error))?;
+    let body = body.map_err(|error| malformed(head, &error, "inference request"))?;
     let mut inputs = Vec::with_capacity(body.inputs.len());
     body.parameters.served()?;
     for input in body.inputs {
@@ -351,13 +351,14 @@ fn tensor(input: Input<'_>, raw: Option<&mut Raw>) -> Result<Tensor> {
     }
 }
 
-fn malformed(head: &[u8], error: &serde_json::Error) -> Error {
+/// A body that a parser did not take for what it should be.
+pub(crate) fn malformed(head: &[u8], error: &serde_json::Error, what: &str) -> Error {
     let position = position(head, error);
     let (kind, msg) =
         if error.is_data() { ("value_error", error.to_string()) } else { ("json_invalid", "JSON decode error".to_owned()) };
     let ctx = Some(serde_json::json!({ "error": error.to_string() }));
     let problem = Problem { kind, loc: vec!["body".into(), position.into()], msg, input: None, ctx };
-    Error::new(Code::Malformed, format!("the body is no inference request: {error}")).with_problems(vec![problem])
+    Error::new(Code::Malformed, format!("the body is no {what}: {error}")).with_problems(vec![problem])
 }
 
 /// The byte at which a parser stopped.

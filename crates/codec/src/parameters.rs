@@ -56,7 +56,7 @@ impl Parameters {
         let number = match value {
             Scalar::Uint(number) => Some(number),
             Scalar::Int(number) => u64::try_from(number).ok(),
-            Scalar::Bool(_) | Scalar::Float(_) | Scalar::Text(_) => None,
+            Scalar::Bool(_) | Scalar::Float(_) | Scalar::Text(_) | Scalar::Raw(_) | Scalar::Special(_) => None,
         };
         *place = Some(number.ok_or_else(|| format!("parameter `{key}` is {value}, expected a whole number of 0 or more"))?);
         Ok(())

@@ -7,7 +7,7 @@ use sluicegate_core::VersionRef;
 use tracing_subscriber::EnvFilter;
 
 use super::error::{ConfigError, suggest};
-use super::models::{Also, Version};
+use super::models::{Also, Pinned, Version};
 use super::sections::RegistryType;
 use super::text::{Duration, Size};
 use super::tree::{Step, Tree, Value};
@@ -134,11 +134,30 @@ impl Checker<'_> {
                 RegistryType::Directory => self.no_aliases(index, model),
             },
         }
+        self.aliases(index, model);
         let batching = model.batching.over(&config.batching);
         if batching.queue_rows.get() < batching.max_rows.get() && model.batching != Default::default() {
             let (rows, got) = (batching.max_rows, batching.queue_rows);
             let message = format_args!("expected at least max_rows, which is {rows}, got {got}");
             self.refuse(path!["models", index, "batching", "queue_rows"], message);
+        }
+    }
+
+    /// An alias is a word that is no number, for a version that is served.
+    fn aliases(&mut self, index: usize, model: &Model) {
+        for (alias, Pinned(version)) in &model.aliases {
+            if alias.starts_with('@') || !matches!(alias.parse(), Ok(VersionRef::Alias(_))) {
+                let expected = "an alias is 1 to 63 letters, digits, `.`, `_` or `-`, does not begin with a dot and is no number";
+                self.refuse(path!["models", index, "aliases", &**alias], format_args!("`{alias}` is no alias: {expected}"));
+            }
+            let is_served = match &model.also {
+                Also::All => true,
+                Also::These(versions) => versions.contains(version) || model.version == Version::Is(version.clone()),
+            };
+            if !is_served {
+                let expected = "expected a version that is served, by `version` or by `also`";
+                self.refuse(path!["models", index, "aliases", &**alias], format_args!("{expected}, got {version}"));
+            }
         }
     }
 

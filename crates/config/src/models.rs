@@ -1,6 +1,7 @@
 //! The keys of a served model, and how its requests are batched.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -29,6 +30,9 @@ pub struct Model {
     /// Further versions that are served beside it, for requests which name them: a list, or `all`.
     #[serde(default)]
     pub also: Also,
+    /// Names for served versions, for requests which name one: `{ stable: 2, canary: 3 }`. To change them loads nothing.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub aliases: BTreeMap<String, Pinned>,
     /// What loads it. Without this key, `engine.default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "engine_schema")]
@@ -138,6 +142,11 @@ pub enum Also {
     These(Vec<VersionRef>),
 }
 
+/// A version by its number or its digest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Pinned(pub VersionRef);
+
 impl Model {
     /// A model of the registry [`LOCAL`](super::LOCAL) with the default for every key.
     pub fn new(name: ModelName) -> Self {
@@ -146,6 +155,7 @@ impl Model {
             registry: local(),
             version: Version::default(),
             also: Also::default(),
+            aliases: BTreeMap::new(),
             engine: None,
             device: Device::default(),
             batching: ModelBatching::default(),
@@ -228,19 +238,41 @@ impl fmt::Display for Version {
     }
 }
 
-impl JsonSchema for Version {
-    fn inline_schema() -> bool {
-        true
-    }
+impl TryFrom<String> for Pinned {
+    type Error = String;
 
-    fn schema_name() -> Cow<'static, str> {
-        "Version".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": ["string", "integer"], "title": "version", "minimum": 0 })
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.parse() {
+            Ok(VersionRef::Alias(_)) | Err(_) => Err(format!("expected a number or sha256:…, got `{text}`")),
+            Ok(version) => Ok(Self(version)),
+        }
     }
 }
+
+impl From<Pinned> for String {
+    fn from(Pinned(version): Pinned) -> String {
+        version.to_string()
+    }
+}
+
+macro_rules! version_schema {
+    ($($type:ident),*) => {$(
+        impl JsonSchema for $type {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($type).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": ["string", "integer"], "title": "version", "minimum": 0 })
+            }
+        }
+    )*};
+}
+version_schema!(Version, Pinned);
 
 impl Default for Also {
     fn default() -> Self {

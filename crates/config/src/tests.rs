@@ -48,6 +48,7 @@ models:
   - name: fraud
     version: 3
     also: [1, "2"]
+    aliases: { stable: 2, canary: "3" }
     engine: onnxruntime
     device: cuda:0
     batching: { max_rows: 8 }
@@ -66,6 +67,8 @@ fn a_whole_file_is_read() {
     let models = config.models.as_deref().expect("models");
     assert_eq!(models[0].version, Version::Is(VersionRef::Number(3)));
     assert_eq!(models[0].also, Also::These(vec![VersionRef::Number(1), VersionRef::Number(2)]));
+    let aliases: Vec<_> = models[0].aliases.iter().map(|(alias, Pinned(version))| (&**alias, version.clone())).collect();
+    assert_eq!(aliases, [("canary", VersionRef::Number(3)), ("stable", VersionRef::Number(2))]);
     assert_eq!(models[0].device, Device::Cuda(0));
     assert_eq!(models[1].also, Also::All);
     assert_eq!(models.iter().map(|model| Some(model.cache.as_ref()?.size.bytes())).collect::<Vec<_>>(), [None, Some(64 << 20)]);
@@ -110,9 +113,28 @@ fn every_error_is_listed_in_the_order_of_the_file() {
             "sluicegate.yaml:7:11: models[1].name: `a/b` is no model name: a model name is 1 to 63 letters, digits, `.`, `_` or `-` and does not begin with a dot",
             "sluicegate.yaml:8:26: models[2].version: expected latest, a number, sha256:… or an alias as @stable, got `stable`",
             "sluicegate.yaml:8:58: models[2].allow_signature_change: expected true or false, got `1`",
-            "sluicegate.yaml:8:61: unknown key `extra`; the keys here are name, registry, version, also, engine, device, batching, cache, allow_signature_change",
+            "sluicegate.yaml:8:61: unknown key `extra`; the keys here are name, registry, version, also, aliases, engine, device, batching, cache, allow_signature_change",
         ]
     );
+}
+
+#[test]
+fn an_alias_is_a_word_for_a_version_that_is_served() {
+    let of = |keys: &str| parse(&format!("models: [ {{ name: fraud, {keys} }} ]"));
+    for good in ["also: all, aliases: { stable: 1, old.one: 2 }", "version: 3, aliases: { stable: 3 }", "aliases: {}"] {
+        assert!(of(good).is_ok(), "{good}");
+    }
+    for (bad, why) in [
+        ("also: [1], aliases: { stable: 2 }", "expected a version that is served, by `version` or by `also`, got 2"),
+        ("aliases: { stable: 2 }", "expected a version that is served, by `version` or by `also`, got 2"),
+        ("also: all, aliases: { '7': 2 }", "`7` is no alias: an alias is 1 to 63 letters"),
+        ("also: all, aliases: { '@x': 2 }", "`@x` is no alias: an alias is 1 to 63 letters"),
+        ("also: all, aliases: { a/b: 2 }", "`a/b` is no alias: an alias is 1 to 63 letters"),
+        ("also: all, aliases: { stable: '@canary' }", "expected a number or sha256:…, got `@canary`"),
+    ] {
+        let errors = of(bad).expect_err(bad);
+        assert!(errors[0].contains("aliases") && errors[0].contains(why), "{errors:?}");
+    }
 }
 
 #[test]

@@ -152,6 +152,7 @@ fn type_of(schema: &Value) -> String {
     match kind {
         Some("integer") => format!("{} to {}", schema["minimum"], schema["maximum"]),
         Some("array") => format!("list of {}", type_of(&schema["items"])),
+        Some("object") => format!("{} by name", type_of(&schema["additionalProperties"])),
         Some("boolean") => "`true`, `false`".to_owned(),
         Some("string") => "text".to_owned(),
         other => panic!("a type that the page has no words for: {other:?} in {schema}"),

@@ -126,7 +126,8 @@ mod tests {
     fn spec(version: Want) -> Declared {
         let also = Also::Numbers(Vec::new());
         let name = "a".parse().expect("a name");
-        Declared::Models(vec![Spec { name, registry: "here".into(), version, also, run: run() }], run())
+        let aliases = Default::default();
+        Declared::Models(vec![Spec { name, registry: "here".into(), version, also, aliases, run: run() }], run())
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::cache::Cache;
 use crate::drain::Reaper;
 use crate::manifest::Lineage;
 use crate::source::Fingerprint;
-use crate::spec::{Also, Run, Want};
+use crate::spec::{Aliases, Also, Run, Want};
 use crate::warm::Warm;
 
 /// A version that serves.
@@ -119,12 +119,29 @@ pub struct Served {
     pub default: Option<Arc<Live>>,
     /// Every live version by number, the default included.
     pub versions: BTreeMap<u64, Arc<Live>>,
+    /// What versions are called beside their numbers.
+    pub aliases: Arc<Aliases>,
     /// Why there is no default, where that is known.
     pub reason: Option<String>,
     /// Which versions are to serve: the one that answers, and those beside it.
     pub wanted: Option<(Want, Also)>,
     /// What callers changed by hand.
     pub held: Option<String>,
+}
+
+impl Served {
+    /// The live version of this number, digest or alias.
+    fn find(&self, version: &VersionRef) -> Option<&Arc<Live>> {
+        let version = match version {
+            VersionRef::Alias(alias) => self.aliases.get(alias)?,
+            version => version,
+        };
+        match version {
+            VersionRef::Number(number) => self.versions.get(number),
+            VersionRef::Digest(digest) => self.versions.values().find(|live| live.digest == *digest),
+            VersionRef::Alias(_) => None,
+        }
+    }
 }
 
 /// All that serves at one moment. Never changed: publishing stores a new one.
@@ -153,16 +170,12 @@ impl Table {
             let reason = served.reason.as_deref().unwrap_or("it is being loaded");
             return Err(Error::new(Code::NotReady, format!("model `{model}` is not ready: {reason}")));
         };
-        let found = match version {
-            None => Some(default),
-            Some(VersionRef::Number(number)) => served.versions.get(number),
-            Some(VersionRef::Digest(digest)) => served.versions.values().find(|live| live.digest == *digest),
-            Some(VersionRef::Alias(_)) => None,
-        };
-        found.ok_or_else(|| {
+        let Some(version) = version else { return Ok(default) };
+        served.find(version).ok_or_else(|| {
             let live = served.versions.keys().map(u64::to_string).collect::<Vec<_>>().join(", ");
-            let asked = version.map(ToString::to_string).unwrap_or_default();
-            Error::new(Code::UnknownVersion, format!("model `{model}` has no live version {asked}; live: {live}"))
+            let alias = |(alias, version): (&Arc<str>, &VersionRef)| format!(", @{alias} is {version}");
+            let aliases: String = served.aliases.iter().map(alias).collect();
+            Error::new(Code::UnknownVersion, format!("model `{model}` has no live version {version}; live: {live}{aliases}"))
         })
     }
 

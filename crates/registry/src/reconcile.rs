@@ -260,7 +260,8 @@ impl Thread {
 
     fn plain(&self, name: &ModelName, run: &Run) -> Spec {
         let registry = self.roots.first().map(|root| root.name.clone()).unwrap_or_default();
-        Spec { name: name.clone(), registry, version: Want::Latest, also: Also::Numbers(Vec::new()), run: run.clone() }
+        let (also, aliases) = (Also::Numbers(Vec::new()), Arc::default());
+        Spec { name: name.clone(), registry, version: Want::Latest, also, aliases, run: run.clone() }
     }
 
     fn act(&mut self) {

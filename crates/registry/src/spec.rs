@@ -1,10 +1,12 @@
 //! What is declared of a model: where its versions come from, which of them serve, and how they run.
 
+use std::collections::BTreeMap;
 use std::num::{NonZeroU64, NonZeroUsize};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sluicegate_batch::{Execution, Limits};
-use sluicegate_core::{Digest, ModelName};
+use sluicegate_core::{Digest, ModelName, VersionRef};
 use sluicegate_engine::Options;
 
 /// Which version answers those who name none.
@@ -27,6 +29,9 @@ pub enum Also {
     All,
 }
 
+/// Names for versions of one model: numbers or digests, never aliases of their own.
+pub type Aliases = BTreeMap<Arc<str>, VersionRef>;
+
 /// One declared model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
@@ -38,6 +43,8 @@ pub struct Spec {
     pub version: Want,
     /// Which serve beside it.
     pub also: Also,
+    /// What versions are called beside their numbers.
+    pub aliases: Arc<Aliases>,
     /// How it runs.
     pub run: Run,
 }

@@ -57,6 +57,11 @@ impl Status {
         self.0.lock().clone()
     }
 
+    /// A copy of what is known of one model's versions.
+    pub fn of(&self, model: &str) -> BTreeMap<u64, Entry> {
+        self.0.lock().get(model).cloned().unwrap_or_default()
+    }
+
     pub(crate) fn set(&self, model: &ModelName, version: u64, state: State, reason: Option<String>, digest: Option<Digest>) {
         self.change(model, version, |entry| {
             entry.state = state;

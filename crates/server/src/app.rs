@@ -106,6 +106,9 @@ pub fn declared(config: &Config) -> Declared {
             config::Also::All => Also::All,
             config::Also::These(refs) => Also::Numbers(refs.iter().filter_map(number).collect()),
         },
+        aliases: Arc::new(
+            model.aliases.iter().map(|(alias, config::Pinned(version))| (alias.as_str().into(), version.clone())).collect(),
+        ),
         run: Run {
             cache: model.cache.as_ref().and_then(|cache| std::num::NonZeroU64::new(cache.size.bytes())),
             ..run(config, &model.batching.over(&config.batching), model.engine, model.device, model.allow_signature_change)

@@ -12,6 +12,7 @@ use flate2::write::{GzEncoder, ZlibEncoder};
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
+use serde_json::Value;
 use sluicegate_core::{Code, Error, Fault, Problem};
 use sluicegate_registry::Live;
 
@@ -42,8 +43,10 @@ const HEADERS: usize = 8;
 /// Which habits a route follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
-    /// The Open Inference Protocol: `{"error": …}`.
+    /// The Open Inference Protocol, and those before it: `{"error": …}`.
     V2,
+    /// MLflow: `{"error_code": …, "message": …}`.
+    Scoring,
     /// FastAPI: `{"detail": …}`, 422 where a record does not fit.
     Typed,
 }
@@ -51,7 +54,12 @@ pub enum Dialect {
 impl Dialect {
     /// The dialect of a path that no handler took.
     pub fn of(path: &str) -> Self {
-        if path == "/v2" || path.contains("/v2/") { Self::V2 } else { Self::Typed }
+        match path {
+            "/v2" => Self::V2,
+            path if path.contains("/v2/") || path.contains("/v1/") => Self::V2,
+            path if path.ends_with("/invocations") => Self::Scoring,
+            _ => Self::Typed,
+        }
     }
 }
 
@@ -204,6 +212,16 @@ struct V2Error<'a> {
     detail: &'a [Problem],
     code: &'static str,
     request_id: &'a str,
+    #[serde(flatten)]
+    more: Option<&'a Value>,
+}
+
+#[derive(Serialize)]
+struct ScoringError<'a> {
+    error_code: &'static str,
+    message: &'a str,
+    code: &'static str,
+    request_id: &'a str,
 }
 
 #[derive(Serialize)]
@@ -233,13 +251,25 @@ pub fn told(error: &Error) -> &str {
 
 /// An error in the dialect of the route.
 pub fn error(dialect: Dialect, head: &Head, error: &Error) -> Response {
+    answer(dialect, head, error, None)
+}
+
+/// The same with the keys of `more`, where the dialect has room for them.
+pub fn error_with(dialect: Dialect, head: &Head, error: &Error, more: &Value) -> Response {
+    answer(dialect, head, error, Some(more))
+}
+
+fn answer(dialect: Dialect, head: &Head, error: &Error, more: Option<&Value>) -> Response {
     let code = error.code();
     let wire = status::wire(code);
     log(head, error);
     let (message, request_id) = (told(error), head.id());
     let mut response = match dialect {
         Dialect::V2 => {
-            json(head, wire.http, &V2Error { error: message, detail: error.problems(), code: code.name(), request_id })
+            json(head, wire.http, &V2Error { error: message, detail: error.problems(), code: code.name(), request_id, more })
+        }
+        Dialect::Scoring => {
+            json(head, wire.http, &ScoringError { error_code: status::mlflow(code), message, code: code.name(), request_id })
         }
         Dialect::Typed if wire.typed == StatusCode::UNPROCESSABLE_ENTITY => {
             let one;

@@ -2,10 +2,12 @@
 //!
 //! [`openapi`] is a pure function from the served versions to an OpenAPI 3.1 document; `docs/schema` turns a signature into
 //! JSON Schema, `docs/example` into worked examples, `docs/operation` into one typed operation a version, `docs/protocol`
-//! and `docs/extensions` add the routes that are the same for every model. `docs/page` holds the pages, with all they need embedded.
+//! and `docs/extensions` add the routes that are the same for every model, `docs/landing` those of other protocols. `docs/page` holds
+//! the pages, with all they need embedded.
 
 mod example;
 mod extensions;
+mod landing;
 mod operation;
 mod page;
 mod protocol;
@@ -21,6 +23,8 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 use sluicegate_core::{Digest, ModelName, Signature};
 
+use super::Protocols;
+
 pub use page::{Asset, CONTENT_SECURITY_POLICY, page, routes};
 
 /// What the head of a document says.
@@ -34,6 +38,8 @@ pub struct Info<'a> {
     pub description: &'a str,
     /// What the document covers.
     pub scope: Scope,
+    /// Which protocols are switched on.
+    pub protocols: &'a Protocols,
 }
 
 /// What a document covers, and with it the address that it is served at.
@@ -81,7 +87,7 @@ pub fn openapi(info: &Info<'_>, models: &[Described<'_>]) -> Value {
     }
     operation::add_shared(&mut parts);
     if info.scope == Scope::Gateway {
-        protocol::add(&mut parts, models);
+        protocol::add(&mut parts, info, models);
     }
     json!({
         "openapi": "3.1.0",

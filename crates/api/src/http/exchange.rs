@@ -1,14 +1,17 @@
 //! One request on its way through: what every route that asks a model does before its decoding and after its encoding.
 
+use std::time::Instant;
+
 use axum::response::Response;
 use bytes::Bytes;
-use http::{HeaderMap, Request};
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body::Body;
 use sluicegate_core::{Code, Error, ModelRef, Result};
 use sluicegate_gateway::{Routed, meter};
+use sluicegate_registry::Live;
 
 use super::answer::{self, Dialect, Head};
-use super::{Api, body};
+use super::{Api, body, caching};
 
 /// Most bytes of JSON that are read or written on a serving thread: about half a millisecond, as for a run
 /// ([`Execution::CHEAP`](sluicegate_batch::Execution::CHEAP)).
@@ -39,7 +42,41 @@ pub struct Exchange {
     dialect: Dialect,
 }
 
+/// An answer that is encoded.
+pub struct Answer {
+    /// What it is.
+    pub content_type: HeaderValue,
+    /// Its bytes.
+    pub body: Vec<u8>,
+}
+
 impl Exchange {
+    /// Asks the model: `read` decodes the body, and keeps what `write` has to know of it to encode the answer.
+    ///
+    /// # Errors
+    /// Those of both, and of [`Gateway::infer`](sluicegate_gateway::Gateway::infer).
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        api: &Api,
+        read: impl FnOnce(&Live, &[u8]) -> Result<(sluicegate_core::Request, T)> + Send + 'static,
+        write: impl FnOnce(&Live, &sluicegate_core::Response, T) -> Result<Answer> + Send + 'static,
+    ) -> Result<Response> {
+        let live = self.routed.live();
+        self.routed.look()?;
+        let (version, content) = (live.clone(), self.content.clone());
+        let (mut request, kept) = aside(content.len(), move || read(&version, &content)).await?;
+        request.reuse = caching::asked(&self.headers);
+        live.meter.decode.record(self.routed.began().elapsed());
+        let response = api.gateway.infer(&self.routed, request).await?;
+        let encoding = Instant::now();
+        let (version, cached) = (live.clone(), response.cached);
+        let Answer { content_type, body } = aside(response.payload(), move || write(&version, &response, kept)).await?;
+        let mut answer = answer::respond(&self.head, StatusCode::OK, content_type, body);
+        caching::tell(&mut answer, cached);
+        live.meter.encode.record(encoding.elapsed());
+        Ok(answer)
+    }
+
     /// Takes a request in: room first, then its body, then a version. A refusal is an answer.
     ///
     /// # Errors

@@ -28,7 +28,7 @@ pub async fn readyz(State(api): State<Api>, request: Request) -> Response {
     ready(&api, &request)
 }
 
-fn ready(api: &Api, request: &Request) -> Response {
+pub(super) fn ready(api: &Api, request: &Request) -> Response {
     let head = Head::of(request.headers());
     if (api.ready)() {
         return answer::json(&head, StatusCode::OK, &json!({ "ready": true }));

@@ -30,6 +30,11 @@ impl Parts {
         self.part("version")
     }
 
+    /// The alias that the path names for a version.
+    pub fn label(&self) -> Option<&str> {
+        self.part("label")
+    }
+
     /// The model and version that the path names.
     ///
     /// # Errors

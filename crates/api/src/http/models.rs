@@ -109,6 +109,9 @@ fn summary(name: &ModelName, served: &Served) -> Value {
         "ready": served.default.is_some(),
         "versions": served.versions.values().map(version).collect::<Vec<_>>(),
     });
+    if !served.aliases.is_empty() {
+        summary["aliases"] = json!(*served.aliases);
+    }
     if let Some(description) = served.default.as_ref().and_then(|live| live.description.as_ref()) {
         summary["description"] = description.as_str().into();
     }

@@ -80,7 +80,7 @@ fn document(api: &Api, scope: Scope, table: &Table, versions: &[&Live]) -> Bytes
             lineage: live.lineage.as_ref().map(|lineage| json!(lineage)),
         })
         .collect();
-    let info = Info { title: TITLE, version: api.version, description: ABOUT, scope };
+    let info = Info { title: TITLE, version: api.version, description: ABOUT, scope, protocols: &api.protocols };
     serde_json::to_vec(&docs::openapi(&info, &described)).unwrap_or_default().into()
 }
 

@@ -57,6 +57,7 @@ async fn status(State(api): State<Api>, request: Request) -> Response {
             "engine": default.map(|live| live.engine),
             "device": default.map(|live| live.device.as_str()),
             "queued_rows": default.map(|live| live.batcher().queued_rows()),
+            "aliases": *served.aliases,
             "reason": served.reason,
             "held": served.held,
             "versions": versions.get(name),

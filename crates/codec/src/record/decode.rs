@@ -157,7 +157,7 @@ pub fn admits(about: &About, scalar: Scalar<'_>) -> Result<(), String> {
         Scalar::Float(number) => number,
         Scalar::Int(number) => number as f64,
         Scalar::Uint(number) => number as f64,
-        Scalar::Text(_) | Scalar::Bool(_) => return Ok(()),
+        Scalar::Text(_) | Scalar::Bool(_) | Scalar::Raw(_) | Scalar::Special(_) => return Ok(()),
     };
     match (about.min, about.max) {
         (Some(min), _) if number < min => Err(format!("{number} is less than {min}")),

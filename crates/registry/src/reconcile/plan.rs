@@ -175,7 +175,14 @@ mod tests {
         fn plan(self) -> (Option<u64>, Option<u64>, Vec<u64>) {
             let run = run();
             let name = "m".parse().expect("a name");
-            let spec = Spec { name, registry: "local".into(), version: self.version, also: self.also, run: run.clone() };
+            let spec = Spec {
+                name,
+                registry: "local".into(),
+                version: self.version,
+                also: self.also,
+                aliases: Default::default(),
+                run: run.clone(),
+            };
             let spec = self.hold.over(spec, &self.found);
             let failure =
                 |&(version, content): &(u64, u64)| (version, Failure { fingerprint: Fingerprint(content), settled: true });

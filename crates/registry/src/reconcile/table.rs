@@ -17,13 +17,13 @@ use crate::verify::Verified;
 
 impl Thread {
     /// Puts models that are new into the table, where they are not ready: from then on they are no longer unknown. Says of
-    /// each what is wanted of it.
+    /// each what is wanted of it. Names for versions are changed there alone: nothing is loaded for them.
     pub(super) fn know(&self, specs: &[Spec]) {
         let table = self.published.load();
         let held = |spec: &Spec| self.held.get(&spec.name).map(Hold::says);
         let is_known = |served: &Served, spec: &Spec| {
             let same = |(version, also): &(Want, Also)| *version == spec.version && *also == spec.also;
-            served.wanted.as_ref().is_some_and(same) && served.held == held(spec)
+            served.wanted.as_ref().is_some_and(same) && served.held == held(spec) && served.aliases == spec.aliases
         };
         let news: Vec<&Spec> =
             specs.iter().filter(|spec| !table.models.get(&spec.name).is_some_and(|served| is_known(served, spec))).collect();
@@ -35,6 +35,7 @@ impl Thread {
                 let served = table.models.entry(spec.name.clone()).or_default();
                 served.wanted = Some((spec.version.clone(), spec.also.clone()));
                 served.held = held(spec);
+                served.aliases = spec.aliases.clone();
             }
         });
     }

@@ -4,13 +4,13 @@ use serde_json::{Value, json};
 use sluicegate_core::DType;
 
 use super::operation::failure;
-use super::{Described, Parts, example, extensions, json_content, reference};
+use super::{Described, Info, Parts, example, extensions, json_content, landing, reference};
 
 pub(super) const V2: &str = "Open Inference Protocol";
 const MODELS: &str = "Models";
 
 /// Adds the generic routes; their examples are of one model, the first that the V2 protocol has a JSON example for.
-pub(super) fn add(parts: &mut Parts, models: &[Described<'_>]) {
+pub(super) fn add(parts: &mut Parts, info: &Info<'_>, models: &[Described<'_>]) {
     let defaults = || models.iter().filter(|model| model.default);
     let with_example = defaults().find_map(|model| Some((model, Some(example::infer(model.signature)?))));
     let (shown, request) = with_example.or(defaults().next().map(|model| (model, None))).unzip();
@@ -35,6 +35,7 @@ pub(super) fn add(parts: &mut Parts, models: &[Described<'_>]) {
         add_infer(parts, &format!("{path}/infer"), request.as_ref());
     }
     extensions::add(parts);
+    landing::add(parts, info, shown);
 }
 
 fn add_get(parts: &mut Parts, tag: &str, function: &str, path: &str, summary: &str, schema: &str) {
@@ -161,6 +162,7 @@ fn add_schemas(parts: &mut Parts) {
     let version = json!({ "version": text, "digest": text, "default": flag });
     let versions = list(&reference("schemas", "ModelVersion"));
 
+    let aliases = json!({ "type": "object", "additionalProperties": text, "description": "Names for versions." });
     let number = json!({ "type": "integer" });
     let batch = json!({ "type": "object", "properties": { "rows": number, "requests": number, "left": text, "because": text } });
 
@@ -169,7 +171,7 @@ fn add_schemas(parts: &mut Parts) {
         parts.schemas.insert(name.into(), schema);
     };
     add("Models", json!({ "models": list(&reference("schemas", "Model")) }), &["models"]);
-    add("Model", json!({ "name": text, "description": text, "versions": versions }), &["name", "versions"]);
+    add("Model", json!({ "name": text, "description": text, "versions": versions, "aliases": aliases }), &["name", "versions"]);
     add("ModelVersion", version, &["version", "digest"]);
     add("Batching", json!({ "model": text, "version": text, "execution": text, "batches": list(&batch) }), &["model", "batches"]);
     add("ServerMetadata", json!({ "name": text, "version": text, "extensions": texts }), &["name", "version", "extensions"]);

@@ -9,6 +9,8 @@ use tower::ServiceExt;
 
 use super::*;
 
+const ALL: Protocols = Protocols { control: true, v1: true, invocations: true, invocations_model: None };
+
 fn rows(rest: &[Dim]) -> Vec<Dim> {
     [&[Dim::Free(Some("N".into()))], rest].concat()
 }
@@ -67,7 +69,7 @@ fn document(scope: Scope, models: &[(&str, u64, bool, &Signature)]) -> Value {
             lineage: Some(json!({ "git_commit": "1f0c", "metrics": { "f1": 0.5, "odd|name": 1 } })),
         })
         .collect();
-    openapi(&Info { title: "Sluicegate", version: "0.1.0", description: "", scope }, &described)
+    openapi(&Info { title: "Sluicegate", version: "0.1.0", description: "", scope, protocols: &ALL }, &described)
 }
 
 fn schemas(document: &Value) -> &Value {

@@ -1,0 +1,215 @@
+//! `/v1/models…`: KServe's first protocol and TensorFlow Serving's. `/` says that the server is alive.
+
+use axum::Router;
+use axum::extract::{Request as HttpRequest, State};
+use axum::response::Response as HttpResponse;
+use axum::routing::get;
+use http::{HeaderValue, StatusCode};
+use serde_json::{Map, Value, json};
+use sluicegate_codec::instances::{self, Verb};
+use sluicegate_core::signature::TensorSpec;
+use sluicegate_core::{Code, DType, Error, ModelName, ModelRef, Request, Result, VersionRef};
+use sluicegate_registry::{Live, State as Step};
+
+use super::Api;
+use super::answer::{self, Dialect, Head};
+use super::exchange::{Answer, Exchange};
+use super::infer::{self, Parts};
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// The routes, where they are switched on.
+pub(super) fn routes() -> Router<Api> {
+    let mut routes = Router::new().route("/", get(alive)).route("/v1/models", get(list));
+    for model in ["/v1/models/{model}", "/v1/models/{model}/versions/{version}", "/v1/models/{model}/labels/{label}"] {
+        routes = routes.route(model, get(status).post(ask)).route(&format!("{model}/metadata"), get(metadata));
+    }
+    routes
+}
+
+/// `GET /`, as KServe's client asks.
+pub(super) async fn alive(request: HttpRequest) -> HttpResponse {
+    answer::json(&Head::of(request.headers()), StatusCode::OK, &json!({ "status": "alive" }))
+}
+
+/// `GET /v1/models`
+async fn list(State(api): State<Api>, request: HttpRequest) -> HttpResponse {
+    let table = api.gateway.published().load();
+    let mut names: Vec<&str> = table.models.keys().map(ModelName::as_str).collect();
+    names.sort_unstable();
+    answer::json(&Head::of(request.headers()), StatusCode::OK, &json!({ "models": names }))
+}
+
+/// The model and version of a path, and the verb behind its last colon: `fraud:predict`, `fraud/versions/3:predict`.
+fn read<'a>(parts: &'a Parts) -> (Result<ModelRef<'a>>, Option<&'a str>) {
+    let split = |text: &'a str| text.rsplit_once(':').map_or((text, None), |(text, verb)| (text, Some(verb)));
+    let model = parts.model();
+    match (parts.label(), parts.version()) {
+        (Some(label), _) => {
+            let (label, verb) = split(label);
+            (Ok(ModelRef { model, version: Some(VersionRef::Alias(label.into())) }), verb)
+        }
+        (None, Some(version)) => {
+            let (version, verb) = split(version);
+            (infer::target(model, Some(version)), verb)
+        }
+        (None, None) => {
+            let (model, verb) = split(model);
+            (Ok(ModelRef { model, version: None }), verb)
+        }
+    }
+}
+
+/// `POST …:predict`, `:classify`, `:regress` and `:explain`
+async fn ask(State(api): State<Api>, parts: Parts, request: HttpRequest) -> HttpResponse {
+    let (target, verb) = read(&parts);
+    let verb = match verb {
+        Some("predict") => Some(Verb::Predict),
+        Some("classify") => Some(Verb::Classify),
+        Some("regress") => Some(Verb::Regress),
+        Some("explain") => None,
+        Some(_) => return answer::nowhere(&request),
+        None => return not_that_way(&request, "POST needs a verb, as in /v1/models/{model}:predict"),
+    };
+    match Exchange::enter(&api, Dialect::V2, target, request).await {
+        Ok(exchange) => {
+            let outcome = match verb {
+                Some(Verb::Predict) => predict(&api, &exchange).await,
+                Some(verb) => results(&api, &exchange, verb).await,
+                None => Err(Error::new(Code::Unsupported, "no explainer is served here; `:predict` is")),
+            };
+            exchange.leave(outcome)
+        }
+        Err(refusal) => refusal,
+    }
+}
+
+async fn predict(api: &Api, exchange: &Exchange) -> Result<HttpResponse> {
+    let read = |live: &Live, content: &[u8]| {
+        let asked = instances::read(&live.signature, content)?;
+        Ok((Request { inputs: asked.inputs, ..Request::default() }, asked.form))
+    };
+    let write = |_: &Live, response: &_, form| Ok(Answer { content_type: JSON, body: instances::write(response, form)? });
+    exchange.ask(api, read, write).await
+}
+
+async fn results(api: &Api, exchange: &Exchange, verb: Verb) -> Result<HttpResponse> {
+    let read = move |live: &Live, content: &[u8]| {
+        let output = instances::output(&live.signature, verb)?.name.to_string();
+        let inputs = instances::read_examples(&live.signature, content, verb)?;
+        Ok((Request { inputs, outputs: vec![output], ..Request::default() }, ()))
+    };
+    let write = move |live: &Live, response: &_, ()| {
+        Ok(Answer { content_type: JSON, body: instances::write_results(&live.signature, response, verb)? })
+    };
+    exchange.ask(api, read, write).await
+}
+
+fn not_that_way(request: &HttpRequest, why: &str) -> HttpResponse {
+    answer::error(Dialect::V2, &Head::of(request.headers()), &Error::new(Code::MethodNotAllowed, why))
+}
+
+/// `GET /v1/models/{model}[/versions/{version}|/labels/{label}]`: one body for both, KServe's name and readiness, and
+/// TensorFlow Serving's list of versions, the newest first.
+async fn status(State(api): State<Api>, parts: Parts, request: HttpRequest) -> HttpResponse {
+    let head = Head::of(request.headers());
+    let (target, verb) = read(&parts);
+    match verb {
+        None => {}
+        Some("predict" | "classify" | "regress" | "explain") => return not_that_way(&request, "a verb needs POST"),
+        Some(_) => return answer::nowhere(&request),
+    }
+    let table = api.gateway.published().load();
+    let found = target.and_then(|target| Ok((table.find(target.model, target.version.as_ref())?, target.version.is_some())));
+    match found {
+        Ok((live, pinned)) => {
+            let only = pinned.then_some(live.version);
+            let body =
+                json!({ "name": live.model, "ready": true, "model_version_status": versions(&api, live.model.as_str(), only) });
+            let mut response = answer::json(&head, StatusCode::OK, &body);
+            answer::sign(&mut response, live);
+            response
+        }
+        Err(error) if error.code() == Code::NotReady => {
+            let name = read(&parts).0.map(|target| target.model).unwrap_or_default();
+            let more = json!({ "name": name, "ready": false, "model_version_status": versions(&api, name, None) });
+            answer::error_with(Dialect::V2, &head, &error, &more)
+        }
+        Err(error) => answer::error(Dialect::V2, &head, &error),
+    }
+}
+
+fn versions(api: &Api, model: &str, only: Option<u64>) -> Vec<Value> {
+    let known = api.status.of(model);
+    let wanted = known.iter().rev().filter(|(version, _)| only.is_none_or(|only| **version == only));
+    let each = wanted.map(|(version, entry)| {
+        let (state, error) = match entry.state {
+            Step::Found => ("START", "OK"),
+            Step::Verified | Step::Loaded | Step::Warm => ("LOADING", "OK"),
+            Step::Live => ("AVAILABLE", "OK"),
+            Step::Draining => ("UNLOADING", "OK"),
+            Step::Gone => ("END", "OK"),
+            Step::Failed => ("END", "FAILED_PRECONDITION"),
+        };
+        let message = entry.reason.as_deref().filter(|_| error != "OK").unwrap_or_default();
+        json!({ "version": version.to_string(), "state": state, "status": { "error_code": error, "error_message": message } })
+    });
+    each.collect()
+}
+
+/// `GET …/metadata`: the signature as TensorFlow has it.
+async fn metadata(State(api): State<Api>, parts: Parts, request: HttpRequest) -> HttpResponse {
+    let head = Head::of(request.headers());
+    let table = api.gateway.published().load();
+    let found = read(&parts).0.and_then(|target| table.find(target.model, target.version.as_ref()));
+    match found {
+        Ok(live) => {
+            let mut response = answer::json(&head, StatusCode::OK, &describe(live));
+            answer::sign(&mut response, live);
+            response
+        }
+        Err(error) => answer::error(Dialect::V2, &head, &error),
+    }
+}
+
+fn describe(live: &Live) -> Value {
+    let tensors = |specs: &[TensorSpec]| specs.iter().map(|spec| (spec.name.to_string(), tensor(spec))).collect::<Map<_, _>>();
+    let signature = json!({
+        "inputs": tensors(live.signature.inputs()),
+        "outputs": tensors(live.signature.outputs()),
+        "method_name": "tensorflow/serving/predict",
+    });
+    json!({
+        "model_spec": { "name": live.model, "signature_name": "", "version": live.version.to_string() },
+        "metadata": { "signature_def": { "signature_def": { "serving_default": signature } } },
+    })
+}
+
+fn tensor(spec: &TensorSpec) -> Value {
+    let dim =
+        |dim: &sluicegate_core::Dim| json!({ "size": dim.fixed().map_or("-1".to_owned(), |size| size.to_string()), "name": "" });
+    json!({
+        "dtype": dtype(spec.dtype),
+        "tensor_shape": { "dim": spec.dims.iter().map(dim).collect::<Vec<_>>(), "unknown_rank": false },
+        "name": spec.name,
+    })
+}
+
+fn dtype(dtype: DType) -> &'static str {
+    match dtype {
+        DType::Bool => "DT_BOOL",
+        DType::Uint8 => "DT_UINT8",
+        DType::Uint16 => "DT_UINT16",
+        DType::Uint32 => "DT_UINT32",
+        DType::Uint64 => "DT_UINT64",
+        DType::Int8 => "DT_INT8",
+        DType::Int16 => "DT_INT16",
+        DType::Int32 => "DT_INT32",
+        DType::Int64 => "DT_INT64",
+        DType::Fp16 => "DT_HALF",
+        DType::Bf16 => "DT_BFLOAT16",
+        DType::Fp32 => "DT_FLOAT",
+        DType::Fp64 => "DT_DOUBLE",
+        DType::Bytes => "DT_STRING",
+    }
+}
