@@ -39,11 +39,13 @@ pub mod repository;
 pub mod statistics;
 pub mod v1;
 
+pub use sluicegate_openapi::Protocols;
+
 use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{get, post};
-use sluicegate_core::{Code, Error, ModelName};
+use sluicegate_core::{Code, Error};
 use sluicegate_extension::{Controls, LogLevel};
 use sluicegate_gateway::Gateway;
 use sluicegate_registry::{Control, Status};
@@ -80,19 +82,6 @@ pub struct Shared {
     pub root_path: String,
     /// The document of all that serves, kept until that changes.
     pub openapi: openapi::Cache,
-}
-
-/// What is answered beside the typed routes and inference, as the operator switched it.
-#[derive(Clone, Debug, Default)]
-pub struct Protocols {
-    /// The repository and logging extensions.
-    pub control: bool,
-    /// KServe's first protocol and TensorFlow Serving's.
-    pub v1: bool,
-    /// MLflow's and SageMaker's.
-    pub invocations: bool,
-    /// The model that they ask; `None` for the only one.
-    pub invocations_model: Option<ModelName>,
 }
 
 impl std::ops::Deref for Api {

@@ -8,11 +8,12 @@ use http::{HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use serde_json::json;
 use sluicegate_core::{ModelRef, Result};
+use sluicegate_openapi::{Described, Info, Scope};
 use sluicegate_registry::{Live, Table};
 
 use super::Api;
 use super::answer::{self, Dialect, Head};
-use super::docs::{self, Described, Info, Scope};
+use super::docs;
 use super::infer::Parts;
 
 const TITLE: &str = "Sluicegate";
@@ -81,7 +82,7 @@ fn document(api: &Api, scope: Scope, table: &Table, versions: &[&Live]) -> Bytes
         })
         .collect();
     let info = Info { title: TITLE, version: api.version, description: ABOUT, scope, protocols: &api.protocols };
-    serde_json::to_vec(&docs::openapi(&info, &described)).unwrap_or_default().into()
+    serde_json::to_vec(&sluicegate_openapi::openapi(&info, &described)).unwrap_or_default().into()
 }
 
 fn answer(request: &Request, document: &Bytes) -> Response {
