@@ -75,7 +75,7 @@ fn add_v1(parts: &mut Parts, record: Option<&Value>) {
             "description": description,
             "parameters": parameters(&path),
             "requestBody": { "required": true, "content": { "application/json": body } },
-            "responses": responses(answered(&json!({ "type": "object", "properties": object(answer) }), true), "InferenceError"),
+            "responses": responses(&answered(&json!({ "type": "object", "properties": object(answer) }), true), "InferenceError"),
         });
         parts.operation(&format!("v1_{verb}"), "post", &path, operation);
     }
@@ -121,7 +121,7 @@ fn add_scoring(parts: &mut Parts, record: Option<&Value>) {
     }
     let mut answer = answered(&json!({ "type": "object", "properties": object(&["predictions"]) }), true);
     answer["content"]["text/csv"] = json!({ "schema": text });
-    let mut responses = responses(answer, "ScoringError");
+    let mut responses = responses(&answer, "ScoringError");
     responses["406"] = failure("`accept` names neither JSON nor CSV.", "ScoringError", false);
     let target = json!({
         "name": "X-Amzn-SageMaker-Target-Model", "in": "header", "required": false,
@@ -164,7 +164,7 @@ fn answered(schema: &Value, signed: bool) -> Value {
 }
 
 /// The answers to a request for a prediction.
-fn responses(answer: Value, error: &str) -> Value {
+fn responses(answer: &Value, error: &str) -> Value {
     let mut responses = json!({ "200": answer });
     for (status, again, why) in [
         ("400", false, "The body cannot be read, or does not fit the model's signature."),
