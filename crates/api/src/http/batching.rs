@@ -61,6 +61,7 @@ fn describe(live: &Live) -> Value {
         "threads": live.run.options.threads,
         "max_rows": setup.limits.max_rows,
         "max_delay_us": setup.limits.max_delay.as_micros(),
+        "preferred_rows": setup.preferred,
         "queue_rows": setup.limits.queue_rows,
         "queued_rows": live.batcher().queued_rows(),
         "mean_rows": rows as f64 / last.len().max(1) as f64,
@@ -71,6 +72,7 @@ fn describe(live: &Live) -> Value {
 fn because(left: Left) -> &'static str {
     match left {
         Left::Full => "it had max_rows rows",
+        Left::Preferred => "it had a number of rows that the model prefers",
         Left::NextTooLarge => "the next request would not have fitted into max_rows",
         Left::TookAll => "an instance was idle and took all that waited",
         Left::TookAllOfItsKind => "an instance was idle; what else waited has other shapes or other outputs",
