@@ -1,5 +1,6 @@
 //! Compares what is declared with what is live, again and again, on one thread that alone changes the table.
 
+mod ensembles;
 mod loader;
 pub mod plan;
 
@@ -15,6 +16,7 @@ use metrics::counter;
 use sluicegate_core::meter::Meters;
 use sluicegate_core::{Code, Digest, Error, ModelName, Result, metric};
 use sluicegate_engine::Engines;
+use tracing::field;
 
 use crate::drain::Reaper;
 use crate::manifest::Manifest;
@@ -23,6 +25,7 @@ use crate::source::dir::{Directory, Listing};
 use crate::source::{Fingerprint, Found};
 use crate::spec::{Also, Declared, Spec, Want};
 use crate::status::{State, Status};
+use crate::triton::{Configs, settle};
 use crate::verify::Verified;
 use loader::{LOADERS, Load};
 use plan::{Failure, Plan, Readiness, Scene, Standing};
@@ -81,6 +84,7 @@ impl Registry {
             ready: ready.clone(),
             loaders: loader::start(&events)?,
             found: BTreeMap::new(),
+            configs: Configs::default(),
             loading: HashSet::new(),
             failed: HashMap::new(),
             digests: HashMap::new(),
@@ -146,6 +150,8 @@ struct Thread {
     loaders: SyncSender<Load>,
     /// What the last good look at each model's registry found, by ascending number.
     found: BTreeMap<ModelName, Vec<Found>>,
+    /// The configurations of models that have one.
+    configs: Configs,
     /// One load a model at a time.
     loading: HashSet<ModelName>,
     failed: HashMap<ModelName, HashMap<u64, Failure>>,
@@ -177,7 +183,7 @@ impl Thread {
         let mut found: BTreeMap<ModelName, Vec<Found>> = BTreeMap::new();
         let mut whole = true;
         for root in &self.roots {
-            let listing = Directory { root: root.path.clone() }.list(SystemTime::now());
+            let listing = Directory { root: root.path.clone() }.list_with(SystemTime::now(), &mut self.configs);
             let empty = |listing: &Listing| listing.models.is_empty() && !self.found.is_empty();
             match listing {
                 Ok(listing) if !empty(&listing) => {
@@ -270,10 +276,11 @@ impl Thread {
         let live: HashMap<u64, Standing<'_>> = served
             .into_iter()
             .flat_map(|served| &served.versions)
-            .map(|(number, live)| (*number, Standing { fingerprint: live.fingerprint, run: &live.run }))
+            .map(|(number, live)| (*number, Standing { fingerprint: live.fingerprint, run: &live.declared }))
             .collect();
+        let default = served.and_then(|served| served.default.as_ref()).map(|live| live.version);
         plan::plan(&Scene {
-            spec,
+            spec: &settle::versions(spec, found, default),
             found,
             readiness: &|found| readiness(found, settle),
             has_digest: &|found| match &spec.version {
@@ -282,7 +289,7 @@ impl Thread {
             },
             failed: self.failed.get(&spec.name).unwrap_or(&HashMap::new()),
             live: &live,
-            default: served.and_then(|served| served.default.as_ref()).map(|live| live.version),
+            default,
         })
     }
 
@@ -304,6 +311,8 @@ impl Thread {
                 .get(&spec.name)
                 .and_then(|served| served.default.clone())
                 .filter(|_| default == Some(version)),
+            serving: self.published.clone(),
+            straight: self.is_straight(&spec.name),
             engines: self.engines.clone(),
             status: self.status.clone(),
             meters: self.meters.clone(),
@@ -326,9 +335,10 @@ impl Thread {
                     failed.remove(version);
                 }
                 self.publish(&live);
+                self.retry_ensembles_of(model);
             }
-            Err(error) if !settled => {
-                // Perhaps its files are still on their way.
+            Err(error) if !settled || error.code() == Code::NotReady => {
+                // Perhaps its files are still on their way, or a model that takes its steps is.
                 tracing::debug!(%model, version, %error, "version is not complete yet");
                 self.fail(found, settled);
                 self.status.set(model, *version, State::Found, Some(format!("waiting: {error}")), None);
@@ -361,12 +371,18 @@ impl Thread {
     fn publish(&self, live: &Arc<Live>) {
         let (model, version) = (live.model.clone(), live.version);
         counter!(metric::LOADS, "model" => model.to_string(), "outcome" => "live").increment(1);
-        tracing::info!(%model, version, digest = %live.digest, engine = live.engine, device = live.device,
-            execution = ?live.batcher().setup().execution, one_row_us = live.one_row.as_micros(), "version live");
+        let (execution, one_row_us) =
+            live.batches().map(|batches| (field::debug(batches.batcher.setup().execution), batches.one_row.as_micros())).unzip();
+        tracing::info!(%model, version, digest = %live.digest, engine = live.engine, device = live.device, execution, one_row_us,
+            "version live");
+        for remark in &live.remarks {
+            tracing::warn!(%model, version, remark, "a setting of the model has no effect");
+        }
         if let Some(reason) = &live.fallback {
             tracing::warn!(%model, version, engine = live.engine, reason, "version runs on another engine than the preferred one");
         }
         self.status.set(&model, version, State::Live, live.fallback.clone(), Some(live.digest.clone()));
+        self.status.change(&model, version, |entry| entry.remarks.clone_from(&live.remarks));
         let mut former = None;
         self.published.change(|table| {
             let served = table.models.entry(model.clone()).or_default();

@@ -7,17 +7,19 @@ use std::time::Instant;
 use metrics::histogram;
 use parking_lot::Mutex;
 use sluicegate_core::meter::Meters;
-use sluicegate_core::{Code, Error, Result, metric};
+use sluicegate_core::{Code, Error, Result, Signature, metric};
 use sluicegate_engine::Engines;
 
 use super::Event;
+use crate::assemble::Assembled;
 use crate::drain::Reaper;
 use crate::load::Loaded;
 use crate::manifest::Manifest;
-use crate::publish::Live;
+use crate::publish::{Live, Published};
 use crate::source::Found;
 use crate::spec::Run;
 use crate::status::{State, Status};
+use crate::triton::ensemble::Step;
 use crate::verify::Verified;
 use crate::warm::Warm;
 
@@ -55,6 +57,10 @@ pub(super) struct Load {
     pub(super) run: Run,
     /// The version whose callers it must not break.
     pub(super) published: Option<Arc<Live>>,
+    /// The models that may take the steps of an ensemble.
+    pub(super) serving: Published,
+    /// Whether the steps of an ensemble do not lead back to it.
+    pub(super) straight: Result<()>,
     pub(super) engines: Arc<Engines>,
     pub(super) status: Arc<Status>,
     pub(super) meters: Arc<Meters>,
@@ -70,12 +76,27 @@ impl Load {
         let verified = Verified::read(self.found.clone(), manifest)?;
         step(State::Verified, Some(verified.digest.clone()));
         let published = self.published.as_ref().map(|live| &live.signature);
-        let loaded = Loaded::load(verified, &self.engines, &self.run, published)?;
-        step(State::Loaded, None);
-        let warm = Warm::up(loaded, self.run.limits.max_rows)?;
-        step(State::Warm, None);
-        let live = Live::new(warm, &self.run, &self.meters, &self.reaper);
+        let live = if verified.found.ensemble().is_some() {
+            self.straight.clone()?;
+            let assembled = Assembled::of(verified, &self.run, published, &|step| self.member(step))?;
+            Live::ensemble(assembled, &self.meters, &self.reaper)
+        } else {
+            let loaded = Loaded::load(verified, &self.engines, &self.run, published)?;
+            step(State::Loaded, None);
+            let warm = Warm::up(loaded)?;
+            step(State::Warm, None);
+            Live::new(warm, &self.meters, &self.reaper)
+        };
         histogram!(metric::LOAD_SECONDS, "model" => model.to_string()).record(began.elapsed().as_secs_f64());
         Ok(live)
+    }
+
+    /// The signature of a model that a step asks. One that is declared and not live yet may still come.
+    fn member(&self, step: &Step) -> Result<Signature> {
+        let table = self.serving.load();
+        let is_known = table.models.contains_key(&step.model);
+        let code = |error: &Error| if is_known { error.code() } else { Code::BadManifest };
+        let member = table.member(step).map_err(|error| Error::new(code(&error), error.message()))?;
+        Ok(member.signature.clone())
     }
 }
