@@ -168,7 +168,7 @@ impl<T> Waiting<T> {
             }
         };
         let (due, company) = self.company(first, limits);
-        let target = if preferred.is_empty() { None } else { self.preferred(first, limits, preferred, &gone) };
+        let target = if preferred.is_empty() { None } else { self.preferred(first, limits, preferred, gone) };
         if now < due && company < limits.max_rows && target.is_none() {
             return Next::Wait(due);
         }

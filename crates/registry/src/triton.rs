@@ -83,7 +83,8 @@ impl Config {
         }
         let served = if is_ensemble { &ONNX[..1] } else { &ONNX[..] };
         for (field, value) in [("backend", &model.backend), ("platform", &model.platform)] {
-            if !served.contains(&value.as_str()) && !(is_ensemble && field == "platform") {
+            let is_served = served.contains(&value.as_str()) || (is_ensemble && field == "platform");
+            if !is_served {
                 let expected = "expected onnxruntime or onnxruntime_onnx, or the platform `ensemble` without a backend";
                 return Err(bad(format!("{field}: `{value}` is not served; {expected}")));
             }

@@ -12,6 +12,8 @@ use crate::triton::tensors;
 const ENDS: &str = r#"platform: "ensemble" max_batch_size: 4
     input [ { name: "a" data_type: TYPE_FP32 dims: [ 2 ] } ] output [ { name: "z" data_type: TYPE_FP32 dims: [ 2 ] } ]"#;
 
+type Pair = (String, String);
+
 /// One step: the model, its inputs, its outputs.
 type Line<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [(&'a str, &'a str)]);
 
@@ -109,7 +111,7 @@ proptest! {
     fn whatever_is_without_a_circle_is_put_in_order(reads in prop::collection::vec(any::<prop::sample::Index>(), 1..12), seed in any::<u64>()) {
         let count = reads.len();
         let name = |place: usize| if place == 0 { "a".to_owned() } else { format!("t{place}") };
-        let mut lines: Vec<(Vec<(String, String)>, (String, String))> = Vec::new();
+        let mut lines: Vec<(Vec<Pair>, Pair)> = Vec::new();
         for (place, read) in reads.iter().enumerate() {
             let before = read.index(place + 1);
             lines.push((vec![("x".to_owned(), name(before))], ("y".to_owned(), name(place + 1))));
