@@ -207,8 +207,7 @@ fn a_broken_configuration_touches_nothing_that_is_live() {
     write(&folder, "add/config.pbtxt", "max_batch_size: 8\n  max_batch_sise: 8\n");
     let reason = wait_for("the fault to be told", || {
         let (state, reason) = gateway.version("add", 1);
-        assert_eq!(state, "live");
-        reason.contains("config.pbtxt").then_some(reason)
+        (state == "live" && reason.contains("config.pbtxt")).then_some(reason)
     });
     assert!(reason.contains("config.pbtxt:2:3: ") && reason.contains("max_batch_sise"), "{reason}");
     assert_eq!(numbers(&infer_once(&gateway, "add", &[1, 2], &[1.0, 2.0])), [2.0, 3.0]);
@@ -217,7 +216,7 @@ fn a_broken_configuration_touches_nothing_that_is_live() {
     wait_for("the new bound", || (get(&gateway, "/models/add/batching")["max_rows"] == 2).then_some(()));
 }
 
-/// `more = x + 1`, `twice = 2 x`, and the sum of both: `3 x + 1`, by way of three models.
+/// `half_way = in + 1`; from there `left = half_way + 10`, beside it `right = 2 in`; and `out`, the sum of both sides.
 const DIAMOND: &str = r#"
     platform: "ensemble" max_batch_size: 8
     input [ { name: "in" data_type: TYPE_FP32 dims: [ 2 ] } ]

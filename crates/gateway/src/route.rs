@@ -44,6 +44,11 @@ impl Routed {
         Ok(Self { live, table, depth: self.depth + 1, began: Instant::now(), counted: false, _permit: None })
     }
 
+    /// Whether it is a step of an ensemble, whose time is what is left of the caller's.
+    pub(crate) fn is_step(&self) -> bool {
+        self.depth > 0
+    }
+
     /// The version that answers.
     pub fn live(&self) -> &Arc<Live> {
         &self.live

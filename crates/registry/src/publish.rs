@@ -128,8 +128,14 @@ impl Live {
     pub fn ensemble(assembled: Assembled, meters: &Meters, reaper: &Reaper) -> Self {
         let Assembled { verified, ensemble, signature, declared, run } = assembled;
         let (fallback, device) = (None, "steps".to_owned());
+        let cached = declared.cache.is_some();
         let common = Common { verified, signature, engine: ENSEMBLE, fallback, device, declared, run, meters, reaper };
-        Self::open(common, |_| Work::Steps(ensemble))
+        let mut live = Self::open(common, |_| Work::Steps(ensemble));
+        if cached {
+            live.remarks
+                .push("cache has no effect on an ensemble, whose steps' versions change: set it for their models".to_owned());
+        }
+        live
     }
 
     fn open(common: Common<'_>, work: impl FnOnce(Arc<VersionMeter>) -> Work) -> Self {

@@ -94,10 +94,10 @@ fn version(model: &ModelName, entry: &DirEntry, beside: Option<&Beside>, now: Sy
     let Ok(files) = fingerprint(&path) else { return };
     let overruled = beside.is_some() && path.join(manifest::FILE).is_file();
     let beside = beside.filter(|_| !overruled);
-    // The versions of an ensemble may be empty: all that it is stands in its configuration.
+    // The versions of an ensemble may be empty: all that it is stands in its configuration. Where that is broken, it tells why.
     let own = files.or_else(|| {
-        let ensemble = beside.and_then(|beside| beside.config.as_ref().ok()).is_some_and(|config| config.ensemble.is_some());
-        ensemble.then_some((Fingerprint(0), SystemTime::UNIX_EPOCH))
+        let may_be_empty = |beside: &Beside| beside.config.as_ref().map_or(true, |config| config.ensemble.is_some());
+        beside.is_some_and(may_be_empty).then_some((Fingerprint(0), SystemTime::UNIX_EPOCH))
     });
     let Some((own, changed)) = own else { return };
     let (fingerprint, changed) = match beside {
@@ -246,8 +246,10 @@ mod tests {
         let ends = "input [ { name: \"a\" data_type: TYPE_FP32 dims: [ 1 ] } ] output [ { name: \"b\" data_type: TYPE_FP32 dims: [ 1 ] } ]";
         write(&root.path().join("e/config.pbtxt"), &format!("{steps} {ends}"));
         fs::create_dir(root.path().join("e/1")).expect("made");
-        let listing = Directory { root: root.path().to_owned() }.list(SystemTime::now()).expect("readable");
-        assert!(listing.found.len() == 1 && listing.found[0].ensemble().is_some(), "{:?}", listing.found);
+        let look = || Directory { root: root.path().to_owned() }.list(SystemTime::now()).expect("readable").found;
+        assert!(matches!(&look()[..], [only] if only.ensemble().is_some()), "{:?}", look());
+        write(&root.path().join("e/config.pbtxt"), "platform: \"ensemble\"");
+        assert!(matches!(&look()[..], [only] if only.config().is_err()), "a broken one is there to be told: {:?}", look());
     }
 
     #[test]

@@ -65,6 +65,9 @@ pub fn check(config: &ModelConfig, remarks: &mut Vec<String>) -> Result<()> {
             );
         }
     }
+    for sample in config.model_warmup.iter().filter(|sample| sample.batch_size == 0) {
+        remarks.push(format!("model_warmup `{}` is not run: its batch_size is 0", sample.name));
+    }
     let groups = &config.instance_group;
     if let Some(group) = groups.iter().find(|group| group.count < 0 || group.gpus.iter().any(|&gpu| gpu < 0)) {
         return Err(bad(format!(
