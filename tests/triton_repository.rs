@@ -10,7 +10,7 @@ use sluicegate_core::{DType, Dim};
 use sluicegate_testkit::client::Request;
 use sluicegate_testkit::folder::Folder;
 use sluicegate_testkit::onnx::{self, Attr, Model, rows};
-use sluicegate_testkit::process::{Gateway, command, run, wait_for};
+use sluicegate_testkit::process::{Gateway, command, run, wait_for, write_config};
 use sluicegate_tests::{ask, infer, infer_once, infer_path, numbers, pair};
 
 /// Writes a file of a repository, in one step.
@@ -107,6 +107,10 @@ fn version_policies_say_which_versions_serve() {
         }
     }
     let gateway = Gateway::start(&folder, "");
+    for name in ["all", "two", "newest"] {
+        gateway.wait_for_state(name, 4, "live");
+    }
+    gateway.wait_for_state("some", 3, "live");
     let versions = |name: &str| metadata(&gateway, name)["versions"].clone();
     let answers = |name: &str| infer_once(&gateway, name, &[1, 2], &[0.0, 0.0])["model_version"].clone();
     for (name, live, default) in [
@@ -164,7 +168,7 @@ fn a_sample_of_the_warm_up_that_fails_fails_the_version() {
     }
     model(&folder, "missing", &config("none.bin"), &onnx::fails_on_some());
     let gateway = Gateway::start(&folder, "");
-    assert_eq!(gateway.version("good", 1).0, "live");
+    gateway.wait_for_state("good", 1, "live");
     let reason = gateway.wait_for_state("bad", 1, "failed");
     assert!(reason.contains("model_warmup `first`"), "{reason}");
     let reason = gateway.wait_for_state("missing", 1, "failed");
@@ -249,6 +253,7 @@ fn ask_diamond(gateway: &Gateway, row: [f32; 2]) -> Value {
 fn an_ensemble_is_served_like_any_other_model() {
     let folder = diamond();
     let gateway = Gateway::start(&folder, "");
+    gateway.wait_for_state("diamond", 1, "live");
     let answer = ask_diamond(&gateway, [1.0, 2.0]);
     assert_eq!(numbers(&answer), [14.0, 17.0], "x + 1 + 10, and 2 x");
     assert_eq!((&answer["model_name"], &answer["outputs"][1]["data"]), (&json!("diamond"), &json!([2.0, 3.0])));
@@ -270,6 +275,7 @@ fn an_ensemble_is_served_like_any_other_model() {
 fn only_the_steps_that_lead_to_what_is_wanted_are_taken() {
     let folder = diamond();
     let gateway = Gateway::start(&folder, "");
+    gateway.wait_for_state("diamond", 1, "live");
     let body = json!({
         "inputs": [{ "name": "in", "datatype": "FP32", "shape": [1, 2], "data": [1, 2] }], "outputs": [{ "name": "half_way" }],
     });
@@ -277,6 +283,56 @@ fn only_the_steps_that_lead_to_what_is_wanted_are_taken() {
     assert_eq!(numbers(&answer), [2.0, 3.0]);
     assert!(gateway.metric("sluicegate_requests_total", &[("model", "pair")]) < 0.5);
     assert!(gateway.metric("sluicegate_requests_total", &[("model", "both")]) > 0.5);
+}
+
+#[test]
+fn independent_steps_are_taken_at_the_same_time_and_share_a_run_of_their_model() {
+    let folder = Folder::default();
+    let batching = "dynamic_batching { preferred_batch_size: [ 2 ] max_queue_delay_microseconds: 20000000 }";
+    model(&folder, "add", &format!("{ROWS_OF_TWO} {batching} instance_group [ {{ count: 1 }} ]"), &onnx::add_constant(1.0, 2));
+    folder.publish("pair", 1, &pair());
+    let step = |from: &str, to: &str| {
+        format!(r#"{{ model_name: "add" input_map {{ key: "x" value: "{from}" }} output_map {{ key: "y" value: "{to}" }} }}"#)
+    };
+    let join = r#"{ model_name: "pair" input_map { key: "a" value: "c" } input_map { key: "b" value: "d" } output_map { key: "sum" value: "e" } }"#;
+    let ends = ["a", "b"].map(|name| format!("{{ name: \"{name}\" data_type: TYPE_FP32 dims: [ 2 ] }}")).join(", ");
+    let config = format!(
+        r#"platform: "ensemble" max_batch_size: 8 input [ {ends} ] output [ {{ name: "e" data_type: TYPE_FP32 dims: [ 2 ] }} ]
+        ensemble_scheduling {{ step [ {}, {}, {join} ] }}"#,
+        step("a", "c"),
+        step("b", "d")
+    );
+    write(&folder, "sides/config.pbtxt", config);
+    fs::create_dir_all(folder.models().join("sides/1")).expect("a version without files");
+    let gateway = Gateway::start(&folder, "batching: { queue_timeout: 120s }");
+    gateway.wait_for_state("sides", 1, "live");
+    let side = |name: &str, data: [f32; 2]| json!({ "name": name, "datatype": "FP32", "shape": [1, 2], "data": data });
+    let body = json!({ "inputs": [side("a", [1.0, 2.0]), side("b", [10.0, 20.0])] });
+    let answer = ask(&mut gateway.client(), &Request::post(&infer_path("sides"), body.to_string())).json();
+    assert_eq!(numbers(&answer), [13.0, 24.0]);
+    // One after the other, each would have waited for company that does not come.
+    let batches = get(&gateway, "/models/add/batching")["batches"].clone();
+    assert_eq!((&batches[0]["rows"], &batches[0]["requests"], &batches[0]["left"]), (&json!(2), &json!(2), &json!("preferred")));
+}
+
+#[test]
+fn an_ensemble_is_ready_as_long_as_its_models_are_there() {
+    let folder = diamond();
+    let models = |names: &[&str]| {
+        let models: Vec<String> = names.iter().map(|name| format!("{{ name: {name} }}")).collect();
+        format!("models: [ {} ]", models.join(", "))
+    };
+    let gateway = Gateway::start(&folder, &models(&["diamond", "add", "both", "pair"]));
+    let ready = || gateway.client().get("/v2/models/diamond/ready").expect("an answer").status;
+    assert_eq!(ready(), 200);
+    write_config(&folder, &models(&["diamond", "add", "both"]));
+    wait_for("a model to go", || (ready() == 503).then_some(()));
+    let body = json!({ "inputs": [{ "name": "in", "datatype": "FP32", "shape": [1, 2], "data": [1, 2] }] });
+    let refused = gateway.client().request(&Request::post(&infer_path("diamond"), body.to_string())).expect("an answer");
+    assert!(refused.status == 503 && refused.text().contains("step 1 (`pair`)"), "{}", refused.text());
+    write_config(&folder, &models(&["diamond", "add", "both", "pair"]));
+    wait_for("the model to come back", || (ready() == 200).then_some(()));
+    assert_eq!(numbers(&ask_diamond(&gateway, [1.0, 2.0])), [14.0, 17.0]);
 }
 
 #[test]
@@ -304,6 +360,7 @@ fn an_ensemble_follows_its_models_waits_for_them_and_names_the_step_that_fails()
     );
     fs::create_dir_all(fails.models().join("e/1")).expect("a version without files");
     let gateway = Gateway::start(&fails, "");
+    gateway.wait_for_state("e", 1, "live");
     let ask_one = |index: i64| {
         let body = json!({ "inputs": [{ "name": "i", "datatype": "INT64", "shape": [1], "data": [index] }] });
         gateway.client().request(&Request::post(&infer_path("e"), body.to_string())).expect("an answer")
@@ -338,7 +395,7 @@ fn an_ensemble_that_does_not_fit_its_models_fails_by_its_step() {
         let reason = gateway.wait_for_state(name, 1, "failed");
         assert!(reason.contains(words), "{reason}");
     }
-    assert_eq!(gateway.version("diamond", 1).0, "live");
+    gateway.wait_for_state("diamond", 1, "live");
     let checked = check(&folder.models());
     for (_, words) in told {
         assert!(checked.contains(words), "{words}: {checked}");
