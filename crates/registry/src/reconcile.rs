@@ -86,6 +86,7 @@ impl Registry {
             found: BTreeMap::new(),
             configs: Configs::default(),
             loading: HashSet::new(),
+            outdated: HashSet::new(),
             failed: HashMap::new(),
             digests: HashMap::new(),
         };
@@ -154,6 +155,8 @@ struct Thread {
     configs: Configs,
     /// One load a model at a time.
     loading: HashSet<ModelName>,
+    /// Ensembles being loaded for which a model of theirs came in the meantime: if they fail, that is not the last word.
+    outdated: HashSet<ModelName>,
     failed: HashMap<ModelName, HashMap<u64, Failure>>,
     digests: HashMap<(ModelName, u64, Fingerprint), Option<Digest>>,
 }
@@ -329,6 +332,7 @@ impl Thread {
     fn loaded(&mut self, found: &Found, settled: bool, outcome: Result<Arc<Live>>) {
         let Found { model, version, .. } = found;
         self.loading.remove(model);
+        let outdated = self.outdated.remove(model);
         match outcome {
             Ok(live) => {
                 if let Some(failed) = self.failed.get_mut(model) {
@@ -337,6 +341,7 @@ impl Thread {
                 self.publish(&live);
                 self.retry_ensembles_of(model);
             }
+            Err(error) if outdated => tracing::debug!(%model, version, %error, "ensemble is tried again"),
             Err(error) if !settled || error.code() == Code::NotReady => {
                 // Perhaps its files are still on their way, or a model that takes its steps is.
                 tracing::debug!(%model, version, %error, "version is not complete yet");

@@ -19,11 +19,14 @@ impl Thread {
         assemble::is_straight(model, &|model| self.ensemble(model))
     }
 
-    /// Lets the ensembles try again that failed and have a step that this model takes: they may fit it now.
+    /// Lets the ensembles try again that failed, or are about to, and have a step that this model takes: they may fit it now.
     pub(super) fn retry_ensembles_of(&mut self, model: &ModelName) {
         let asks = |ensemble: &Arc<Ensemble>| ensemble.steps.iter().any(|step| step.model == *model);
         let failed: Vec<ModelName> =
             self.failed.keys().filter(|name| self.ensemble(name).as_ref().is_some_and(asks)).cloned().collect();
         failed.iter().for_each(|name| drop(self.failed.remove(name)));
+        let loading = self.loading.iter().filter(|name| self.ensemble(name).as_ref().is_some_and(asks));
+        let outdated: Vec<ModelName> = loading.cloned().collect();
+        self.outdated.extend(outdated);
     }
 }
