@@ -88,7 +88,7 @@ fn policy(rows: usize) {
             let key = Key::from_slice(&[0, 2, row::COLUMNS]);
             queue.push(Entry { rows: 1, key, arrived, deadline, level: DEFAULT_LEVEL, payload: () });
         }
-        queue.next(arrived, &limits, |_| false, drop)
+        queue.next(arrived, &limits, &[], |_| false, drop)
     });
 }
 

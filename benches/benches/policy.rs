@@ -13,7 +13,7 @@ fn policy(c: &mut Criterion) {
         c.bench_function(&format!("policy/a batch out of {waiting}"), |b| {
             b.iter_batched(
                 || queue(waiting),
-                |mut queue| queue.next(Instant::now(), &limits, |_| false, drop),
+                |mut queue| queue.next(Instant::now(), &limits, &[], |_| false, drop),
                 BatchSize::SmallInput,
             );
         });

@@ -96,6 +96,8 @@ pub struct Batch<T> {
 pub enum Left {
     /// It has as many rows as a run may have.
     Full,
+    /// It has a size that the model prefers.
+    Preferred,
     /// The next one of its kind would not have fitted.
     NextTooLarge,
     /// An instance was idle, and it took all that waited.
@@ -146,10 +148,14 @@ impl<T> Waiting<T> {
     }
 
     /// Chooses the next batch. Entries for which `gone` holds are taken out on the way and handed to `drop`.
+    ///
+    /// `preferred` are sizes at which a batch leaves without more company, none above `max_rows`: of what waits, the largest that
+    /// whole entries make up, in their order. Where they make up none, all that fits leaves when its delay is over.
     pub fn next(
         &mut self,
         now: Instant,
         limits: &Limits,
+        preferred: &[usize],
         gone: impl Fn(&Entry<T>) -> bool,
         mut drop: impl FnMut(Entry<T>),
     ) -> Next<T> {
@@ -162,9 +168,11 @@ impl<T> Waiting<T> {
             }
         };
         let (due, company) = self.company(first, limits);
-        if now < due && company < limits.max_rows {
+        let target = if preferred.is_empty() { None } else { self.preferred(first, limits, preferred, gone) };
+        if now < due && company < limits.max_rows && target.is_none() {
             return Next::Wait(due);
         }
+        let most = target.unwrap_or(limits.max_rows);
         let head = self.remove(first, 0);
         let (mut rows, key) = (head.rows, head.key.clone());
         let mut entries = SmallVec::from_buf([head]);
@@ -174,7 +182,7 @@ impl<T> Waiting<T> {
             let mut place = 0;
             while let Some(entry) = self.levels[level].get(place) {
                 looked += 1;
-                if rows >= limits.max_rows {
+                if rows >= most {
                     break 'levels;
                 }
                 if looked > LOOKAHEAD {
@@ -185,7 +193,7 @@ impl<T> Waiting<T> {
                     drop(self.remove(level, place));
                 } else if entry.key != key {
                     place += 1;
-                } else if rows + entry.rows > limits.max_rows {
+                } else if rows + entry.rows > most {
                     // Stepping over it would let later entries of its own kind overtake it.
                     left = Some(Left::NextTooLarge);
                     break;
@@ -197,6 +205,7 @@ impl<T> Waiting<T> {
         }
         let left = match (left, self.is_empty()) {
             _ if rows >= limits.max_rows => Left::Full,
+            _ if target.is_some() => Left::Preferred,
             (Some(left), _) => left,
             _ if !limits.max_delay.is_zero() => Left::Delayed,
             (None, true) => Left::TookAll,
@@ -233,6 +242,33 @@ impl<T> Waiting<T> {
             }
         }
         (due, rows)
+    }
+
+    /// The largest preferred size that the first entry and those after it make up, as [`Self::next`] would take them.
+    fn preferred(&self, first: usize, limits: &Limits, preferred: &[usize], gone: impl Fn(&Entry<T>) -> bool) -> Option<usize> {
+        let head = self.levels[first].front()?;
+        let mut rows = head.rows;
+        let mut best = preferred.contains(&rows).then_some(rows);
+        let mut looked = 0;
+        for (level, entries) in self.levels.iter().enumerate() {
+            for entry in entries.iter().skip(usize::from(level == first)) {
+                looked += 1;
+                if rows >= limits.max_rows || looked > LOOKAHEAD {
+                    return best;
+                }
+                if entry.key != head.key || gone(entry) {
+                    continue;
+                }
+                if rows + entry.rows > limits.max_rows {
+                    break;
+                }
+                rows += entry.rows;
+                if preferred.contains(&rows) {
+                    best = Some(rows);
+                }
+            }
+        }
+        best
     }
 
     fn remove(&mut self, level: usize, place: usize) -> Entry<T> {

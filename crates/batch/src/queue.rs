@@ -74,6 +74,8 @@ pub struct Setup {
     pub execution: Execution,
     /// Bounds of batches and queue.
     pub limits: Limits,
+    /// Sizes at which a batch leaves without more company; none above the most rows of a run.
+    pub preferred: Vec<usize>,
     /// Whether the first axis of every tensor counts rows.
     pub batched: bool,
     /// How rows of different sizes share a run.
@@ -277,7 +279,8 @@ impl State {
     pub(crate) fn next(&mut self, shared: &Shared) -> Next<Work> {
         let (mut gone, now) = (0, Instant::now());
         let left = |entry: Entry<Work>| gone += u64::from(entry.payload.first && now < entry.deadline);
-        let next = self.waiting.next(now, &shared.setup.limits, |entry| entry.payload.reply.is_closed(), left);
+        let Setup { limits, preferred, .. } = &shared.setup;
+        let next = self.waiting.next(now, limits, preferred, |entry| entry.payload.reply.is_closed(), left);
         if gone > 0 {
             shared.meter.abandoned(gone);
         }

@@ -42,7 +42,8 @@ impl Engine for Echo {
 fn batcher(execution: Execution, instances: usize, limits: Limits, takes: Duration) -> (Arc<Batcher>, Arc<Seen>) {
     let seen = Arc::new(Seen::default());
     let engine = || -> Box<dyn Engine> { Box::new(Echo { seen: seen.clone(), takes }) };
-    let setup = Setup { name: "echo@1".into(), execution, limits, batched: true, padding: Padding::default() };
+    let setup =
+        Setup { name: "echo@1".into(), execution, limits, preferred: Vec::new(), batched: true, padding: Padding::default() };
     let meter = VersionMeter::new(&"echo".parse().expect("a name"), 1, &Digest::sha256(&[0; 32]), "tract", false);
     let engines = (0..instances).map(|_| engine()).collect();
     (Arc::new(Batcher::new(engines, setup, Arc::new(meter))), seen)

@@ -129,7 +129,25 @@ impl Signature {
     ///
     /// # Errors
     /// [`Code::BadSignature`] where names repeat, a rank is out of bounds, or features do not fit an input.
-    pub fn new(mut inputs: Vec<TensorSpec>, outputs: Vec<TensorSpec>, example: Option<serde_json::Value>) -> Result<Self> {
+    pub fn new(inputs: Vec<TensorSpec>, outputs: Vec<TensorSpec>, example: Option<serde_json::Value>) -> Result<Self> {
+        let batched = is_batched(inputs.iter().chain(&outputs));
+        Self::build(inputs, outputs, example, batched)
+    }
+
+    /// The same for a version whose requests must not share a run, whatever its first axes are.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn apart(inputs: Vec<TensorSpec>, outputs: Vec<TensorSpec>, example: Option<serde_json::Value>) -> Result<Self> {
+        Self::build(inputs, outputs, example, false)
+    }
+
+    fn build(
+        mut inputs: Vec<TensorSpec>,
+        outputs: Vec<TensorSpec>,
+        example: Option<serde_json::Value>,
+        batched: bool,
+    ) -> Result<Self> {
         for side in [&inputs, &outputs] {
             for (i, spec) in side.iter().enumerate() {
                 if side[..i].iter().any(|other| other.name == spec.name) {
@@ -147,7 +165,6 @@ impl Signature {
         if outputs.is_empty() {
             return Err(bad("the model has no outputs".into()));
         }
-        let batched = is_batched(inputs.iter().chain(&outputs));
         let mut fields = Vec::new();
         for (index, input) in inputs.iter_mut().enumerate() {
             name_fields(index, input, batched, &mut fields)?;

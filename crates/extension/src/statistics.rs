@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
+use sluicegate_batch::Batcher;
 use sluicegate_core::meter::Total;
 use sluicegate_core::{Result, VersionRef};
 use sluicegate_proto::inference::{
@@ -27,7 +28,7 @@ pub fn of(table: &Table, model: Option<&str>, version: Option<&VersionRef>) -> R
 }
 
 fn one(live: &Live) -> ModelStatistics {
-    let (meter, totals) = (&live.meter, live.batcher().totals());
+    let (meter, totals) = (&live.meter, live.batcher().map(Batcher::totals).unwrap_or_default());
     let (success, fail) = (meter.succeeded(), meter.failures());
     // Also those that did not wait: clients tell by this count which version was asked.
     let queue = Total { count: success.count + fail.count, ns: meter.queue.total().ns };

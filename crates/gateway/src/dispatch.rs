@@ -8,8 +8,9 @@ use sluicegate_core::response::{Cached, Output};
 use sluicegate_core::shape::Dim;
 use sluicegate_core::signature::TensorSpec;
 use sluicegate_core::{Response, Result, Shape, Tensor};
-use sluicegate_registry::Live;
+use sluicegate_registry::{Live, Work};
 
+use crate::ensemble;
 use crate::route::Routed;
 use crate::validate::Checked;
 
@@ -26,12 +27,20 @@ pub async fn run(routed: &Routed, checked: Checked) -> Result<Response> {
         (0, nothing) if let Some(empty) = nothing() => empty,
         _ => {
             let arrived = Instant::now();
-            let deadline = arrived + timeout.map_or(live.run.timeout, |timeout| timeout.min(live.run.timeout));
+            let own = timeout.filter(|_| live.run.own_timeout || routed.is_step());
+            let deadline = arrived + own.map_or(live.run.timeout, |timeout| timeout.min(live.run.timeout));
             let job = Job { inputs, wanted: wanted.clone(), rows, priority, arrived, deadline };
-            let done = live.batcher().submit(job)?.wait().await?;
-            live.meter.queue.record(done.queue);
-            live.meter.compute.record(done.compute);
-            done.outputs
+            match live.work() {
+                Work::Batches(batches) => {
+                    let job = Job { priority: live.run.priorities.of(priority), ..job };
+                    let done = batches.batcher.submit(job)?.wait().await?;
+                    live.meter.queue.record(done.queue);
+                    live.meter.compute.record(done.compute);
+                    done.outputs
+                }
+                // In a box, so that it does not widen the way of all others.
+                Work::Steps(steps) => Box::pin(ensemble::run(routed, steps, job)).await?,
+            }
         }
     };
     let output =

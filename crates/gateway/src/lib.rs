@@ -6,6 +6,7 @@
 //! validate  fits the signature                    Checked
 //! cache     the same was asked before              Response
 //! dispatch  queue, run, outputs                   Response
+//! ensemble  the same for each step of an ensemble  outputs
 //! meter     what became of it                     counted once, whatever happened
 //! ```
 //!
@@ -13,6 +14,7 @@
 
 pub mod cache;
 pub mod dispatch;
+mod ensemble;
 pub mod limit;
 pub mod meter;
 pub mod route;
@@ -70,7 +72,12 @@ impl Gateway {
     /// The caller's fault where the request does not fit the signature; overload where it had no room or no time; the
     /// model's fault where the run failed.
     pub async fn infer(&self, routed: &Routed, request: Request) -> Result<Response> {
-        let checked = Checked::new(routed.live(), request)?;
-        cache::run(routed, checked).await
+        infer(routed, request).await
     }
+}
+
+/// The same for a request of a caller and for a step of an ensemble.
+pub(crate) async fn infer(routed: &Routed, request: Request) -> Result<Response> {
+    let checked = Checked::new(routed.live(), request)?;
+    cache::run(routed, checked).await
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use sluicegate_core::{Code, Error, ModelRef, Result};
-use sluicegate_registry::{Live, Published};
+use sluicegate_registry::publish::MAX_NESTED;
+use sluicegate_registry::triton::ensemble::Step;
+use sluicegate_registry::{Live, Published, Table};
 
 use crate::limit::Permit;
 
@@ -12,15 +14,39 @@ use crate::limit::Permit;
 /// the caller leaves, by the drop.
 pub struct Routed {
     live: Arc<Live>,
+    /// What served when the request came, where its model is an ensemble: no request sees two versions of a step's model.
+    table: Option<Arc<Table>>,
+    /// How many ensembles it is within.
+    depth: usize,
     began: Instant,
     counted: bool,
-    _permit: Permit,
+    /// That of the caller's request, which its steps share.
+    _permit: Option<Permit>,
 }
 
 impl Routed {
     pub(crate) fn new(published: &Published, permit: Permit, target: &ModelRef<'_>) -> Result<Self> {
-        let live = published.load().find(target.model, target.version.as_ref())?.clone();
-        Ok(Self { live, began: Instant::now(), counted: false, _permit: permit })
+        let table = published.load();
+        let live = table.find(target.model, target.version.as_ref())?.clone();
+        let table = live.steps().map(|_| Arc::clone(&table));
+        Ok(Self { live, table, depth: 0, began: Instant::now(), counted: false, _permit: Some(permit) })
+    }
+
+    /// A step of an ensemble that this request is for: a request of its own to the model that takes it.
+    pub(crate) fn step(&self, step: &Step) -> Result<Self> {
+        let none = || Error::new(Code::Internal, "the table of an ensemble's request is kept with it");
+        let table = self.table.as_ref().ok_or_else(none)?;
+        let live = table.member(step)?.clone();
+        if self.depth >= MAX_NESTED {
+            return Err(Error::new(Code::NotReady, format!("more than {MAX_NESTED} ensembles are within each other")));
+        }
+        let table = live.steps().map(|_| table.clone());
+        Ok(Self { live, table, depth: self.depth + 1, began: Instant::now(), counted: false, _permit: None })
+    }
+
+    /// Whether it is a step of an ensemble, whose time is what is left of the caller's.
+    pub(crate) fn is_step(&self) -> bool {
+        self.depth > 0
     }
 
     /// The version that answers.
@@ -33,7 +59,10 @@ impl Routed {
     /// # Errors
     /// [`Code::QueueFull`].
     pub fn look(&self) -> Result<()> {
-        if self.live.cache.is_some() { Ok(()) } else { self.live.batcher().look() }
+        match self.live.batcher() {
+            Some(batcher) if self.live.cache.is_none() => batcher.look(),
+            _ => Ok(()),
+        }
     }
 
     /// When the version was found.

@@ -60,13 +60,14 @@ impl Subject {
                 mine.iter().position(|(_, found)| has_digest(found, digest))
             }
             (None, Want::Latest) => mine.len().checked_sub(1),
+            (None, Want::LatestOf(numbers)) => mine.iter().rposition(|(_, found)| numbers.contains(&found.version)),
         };
         let Some(place) = place else {
             let asked = match (&target.version, want) {
                 (Some(version), _) => format!("version {version}"),
                 (None, Want::Number(number)) => format!("version {number}, which is declared"),
                 (None, Want::Digest(digest)) => format!("version {digest}, which is declared"),
-                (None, Want::Latest) => "version at all".to_owned(),
+                (None, Want::Latest | Want::LatestOf(_)) => "version at all".to_owned(),
             };
             let have = if have.is_empty() { "none".to_owned() } else { have.join(", ") };
             return Err(Error::new(
@@ -107,7 +108,11 @@ mod tests {
             auto_instances: false,
             limits: Limits { max_rows: 64, max_delay: Duration::ZERO, queue_rows: 4096 },
             execution: Execution::Auto,
+            preferred: Vec::new(),
+            priorities: sluicegate_registry::spec::Priorities::default(),
             timeout: Duration::from_secs(10),
+            own_timeout: true,
+            said: sluicegate_registry::spec::Said::default(),
             allow_signature_change: false,
             cache: None,
         }

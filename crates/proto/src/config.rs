@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use miette::Diagnostic;
 use prost::Message;
 use prost_reflect::{DescriptorPool, DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions};
 
@@ -14,10 +15,21 @@ static DESCRIPTOR: LazyLock<Option<MessageDescriptor>> =
 /// Reads a `config.pbtxt`.
 ///
 /// # Errors
-/// What is wrong with it and where, a field that is none among it.
+/// What is wrong with it, a field that is none among it, after line and column: `3:7: …`.
 pub fn from_text(text: &str) -> Result<ModelConfig, String> {
-    let message = DynamicMessage::parse_text_format(descriptor()?, &with_colons(text)?).map_err(|error| error.to_string())?;
+    let text = with_colons(text)?;
+    let message = DynamicMessage::parse_text_format(descriptor()?, &text).map_err(|error| {
+        let place = error.labels().and_then(|mut labels| labels.next()).map_or(text.len(), |label| label.offset());
+        format!("{}: {error}", line_and_column(&text, place))
+    })?;
     message.transcode_to().map_err(|error| error.to_string())
+}
+
+/// A place as editors count it, both from 1.
+fn line_and_column(text: &str, place: usize) -> String {
+    let before = text.get(..place).unwrap_or(text);
+    let line = before.rsplit('\n').next().unwrap_or_default();
+    format!("{}:{}", before.matches('\n').count() + 1, line.chars().count() + 1)
 }
 
 /// Reads its JSON: the names of fields as they are in `config.pbtxt`, or in camel case.
@@ -137,6 +149,19 @@ mod tests {
         let in_strings = format!("name: \"{}\" # {}", "{".repeat(100), "[".repeat(100));
         assert!(from_text(&in_strings).is_ok());
         assert!(from_text(&"input { } ".repeat(100)).is_ok());
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_line_and_column() {
+        for (text, place, words) in [
+            ("max_batch_size: 8\n  max_batch_sise: 8", "2:3: ", "max_batch_sise"),
+            ("input [ { name: \"x\" data_type: TYPE_FP8 } ]", "1:32: ", "TYPE_FP8"),
+            ("max_batch_size: \"8\"", "1:17: ", "expected"),
+            ("input {\n name: \"x\"", "2:11: ", "end of input"),
+        ] {
+            let error = from_text(text).expect_err(words);
+            assert!(error.starts_with(place) && error.contains(words), "{error}");
+        }
     }
 
     #[test]

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 
 use metrics::counter;
-use sluicegate_batch::Batcher;
 use sluicegate_core::{Code, Digest, Error, ModelName, Result, metric};
 
 use crate::cache::Cache;
+use crate::publish::Work;
 use crate::status::{State, Status};
 
 /// Versions that may wait to be freed. More at once would mean that freeing one takes longer than loading it.
@@ -17,7 +17,7 @@ struct Freed {
     model: ModelName,
     version: u64,
     digest: Digest,
-    batcher: Batcher,
+    work: Work,
     cache: Option<Cache>,
 }
 
@@ -34,8 +34,10 @@ impl Reaper {
         let (sender, freed) = sync_channel::<Freed>(BACKLOG);
         let work = move || {
             sluicegate_engine::lower_priority();
-            for Freed { model, version, digest, batcher, cache } in freed {
-                batcher.free();
+            for Freed { model, version, digest, work, cache } in freed {
+                if let Work::Batches(batches) = work {
+                    batches.batcher.free();
+                }
                 drop(cache);
                 sluicegate_engine::release_memory();
                 counter!(metric::FREED, "model" => model.to_string()).increment(1);
@@ -48,9 +50,9 @@ impl Reaper {
         Ok(Self(sender))
     }
 
-    pub(crate) fn free(&self, model: ModelName, version: u64, digest: Digest, batcher: Batcher, cache: Option<Cache>) {
+    pub(crate) fn free(&self, model: ModelName, version: u64, digest: Digest, work: Work, cache: Option<Cache>) {
         // A full backlog frees it here and now: slower for one caller, but nothing is lost.
-        drop(self.0.try_send(Freed { model, version, digest, batcher, cache }));
+        drop(self.0.try_send(Freed { model, version, digest, work, cache }));
     }
 }
 

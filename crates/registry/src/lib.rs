@@ -5,9 +5,11 @@
 //! Found     Manifest    Verified  Loaded  Warm    Live                   Gone
 //! ```
 //!
-//! A live version may have a `cache` of its answers. `reconcile` compares what is declared with what is live and starts the steps; `status` remembers how far each version
+//! A live version may have a `cache` of its answers. `triton` reads the configuration of a model that was made for Triton; for an
+//! ensemble, `assemble` takes the place of load and warm. `reconcile` compares what is declared with what is live and starts the steps; `status` remembers how far each version
 //! came. A failure marks that version alone: what is live stays untouched until something better has answered its warm-up.
 
+pub mod assemble;
 pub mod cache;
 pub mod drain;
 pub mod load;
@@ -18,10 +20,11 @@ pub mod sample;
 pub mod source;
 pub mod spec;
 pub mod status;
+pub mod triton;
 pub mod verify;
 pub mod warm;
 
-pub use publish::{Live, Published, Served, Table};
+pub use publish::{Live, Published, Served, Table, Work};
 pub use reconcile::Registry;
 pub use reconcile::control::Control;
 pub use spec::{Also, Declared, Overlay, Policy, Spec, Want};

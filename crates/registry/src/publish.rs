@@ -9,13 +9,21 @@ use bytes::Bytes;
 use sluicegate_batch::{Batcher, Execution};
 use sluicegate_core::meter::{Meters, VersionMeter};
 use sluicegate_core::{Code, Digest, Error, ModelName, Result, Signature, VersionRef};
+use sluicegate_proto::inference::ModelConfig;
 
+use crate::assemble::Assembled;
 use crate::cache::Cache;
 use crate::drain::Reaper;
 use crate::manifest::Lineage;
 use crate::source::Fingerprint;
 use crate::spec::{Aliases, Also, Run, Want};
+use crate::triton::ENSEMBLE;
+use crate::triton::ensemble::{Ensemble, Step};
+use crate::verify::Verified;
 use crate::warm::Warm;
+
+/// The most ensembles within each other.
+pub const MAX_NESTED: usize = 8;
 
 /// A version that serves.
 pub struct Live {
@@ -35,18 +43,20 @@ pub struct Live {
     pub description: Option<String>,
     /// Where it came from.
     pub lineage: Option<Lineage>,
-    /// What really runs it: `onnxruntime` or `tract`.
+    /// What really runs it: `onnxruntime` or `tract`; `ensemble` where other models do.
     pub engine: &'static str,
     /// Why it is not the preferred engine.
     pub fallback: Option<String>,
-    /// The device.
+    /// The device; for an ensemble, that of its steps.
     pub device: String,
-    /// How it is run.
+    /// How it is declared to run.
+    pub declared: Run,
+    /// How it is run, with what its configuration says.
     pub run: Run,
-    /// The measured cost of one row.
-    pub one_row: Duration,
-    /// The measured cost of a full batch.
-    pub full_batch: Duration,
+    /// The model's `config.pbtxt`, where it has one.
+    pub config: Option<Arc<ModelConfig>>,
+    /// What that says to no effect, one sentence each.
+    pub remarks: Vec<String>,
     /// When it went live.
     pub since: SystemTime,
     /// Its metric handles.
@@ -54,60 +64,151 @@ pub struct Live {
     /// The answers that it has given, where the model has a cache.
     pub cache: Option<Cache>,
     /// Taken out by the drop alone.
-    batcher: Option<Batcher>,
+    work: Option<Work>,
     reaper: Reaper,
+}
+
+/// What answers a version's requests.
+pub enum Work {
+    /// Instances of an engine, in batches.
+    Batches(Batches),
+    /// Other models, step by step.
+    Steps(Arc<Ensemble>),
+}
+
+/// A version's instances behind their queue.
+pub struct Batches {
+    /// The queue.
+    pub batcher: Batcher,
+    /// The measured cost of one row.
+    pub one_row: Duration,
+    /// The measured cost of a full batch.
+    pub full_batch: Duration,
+}
+
+/// What a version has whatever answers its requests.
+struct Common<'a> {
+    verified: Verified,
+    signature: Signature,
+    engine: &'static str,
+    fallback: Option<String>,
+    device: String,
+    declared: Run,
+    run: Run,
+    meters: &'a Meters,
+    reaper: &'a Reaper,
 }
 
 impl Live {
     /// Opens a warm version's queue. Nobody can reach it before it is published.
-    pub fn new(warm: Warm, run: &Run, meters: &Meters, reaper: &Reaper) -> Self {
-        let setup = warm.setup(run);
+    pub fn new(warm: Warm, meters: &Meters, reaper: &Reaper) -> Self {
+        let setup = warm.setup();
         let Warm { loaded, one_row, full_batch } = warm;
-        let (verified, opened, signature) = (loaded.verified, loaded.opened, loaded.signature);
-        let (model, version) = (verified.found.model, verified.found.version);
-        let engine = opened.engine.name();
-        let meter = Arc::new(VersionMeter::new(&model, version, &verified.digest, engine, opened.fallback.is_some()));
-        meters.add(meter.clone());
+        let (opened, run) = (loaded.opened, loaded.run);
         let mut instances = opened.instances;
         if run.auto_instances && setup.execution == Execution::Inline {
             // One for two threads: with one for each, a request that is as far as another would never find company.
             instances.truncate(instances.len().div_ceil(2));
         }
-        let batcher = Batcher::new(instances, setup, meter.clone());
+        let common = Common {
+            verified: loaded.verified,
+            signature: loaded.signature,
+            engine: opened.engine.name(),
+            fallback: opened.fallback,
+            device: opened.device,
+            declared: loaded.declared,
+            run,
+            meters,
+            reaper,
+        };
+        Self::open(common, |meter| Work::Batches(Batches { batcher: Batcher::new(instances, setup, meter), one_row, full_batch }))
+    }
+
+    /// Opens an ensemble, whose steps other models take.
+    pub fn ensemble(assembled: Assembled, meters: &Meters, reaper: &Reaper) -> Self {
+        let Assembled { verified, ensemble, signature, declared, run } = assembled;
+        let (fallback, device) = (None, "steps".to_owned());
+        let cached = declared.cache.is_some();
+        let common = Common { verified, signature, engine: ENSEMBLE, fallback, device, declared, run, meters, reaper };
+        let mut live = Self::open(common, |_| Work::Steps(ensemble));
+        if cached {
+            live.remarks
+                .push("cache has no effect on an ensemble, whose steps' versions change: set it for their models".to_owned());
+        }
+        live
+    }
+
+    fn open(common: Common<'_>, work: impl FnOnce(Arc<VersionMeter>) -> Work) -> Self {
+        let Common { verified, signature, engine, fallback, device, declared, run, meters, reaper } = common;
+        let remarks = verified.remarks();
+        let (found, digest) = (verified.found, verified.digest);
+        let meter = Arc::new(VersionMeter::new(&found.model, found.version, &digest, engine, fallback.is_some()));
+        meters.add(meter.clone());
         Self {
-            text: (version.to_string().into(), verified.digest.to_string().into()),
-            digest: verified.digest,
-            fingerprint: verified.found.fingerprint,
+            text: (found.version.to_string().into(), digest.to_string().into()),
+            digest,
+            fingerprint: found.fingerprint,
             signature,
             description: verified.manifest.description,
             lineage: verified.manifest.lineage,
             engine,
-            fallback: opened.fallback,
-            device: opened.device,
-            run: run.clone(),
-            one_row,
-            full_batch,
+            fallback,
+            device,
+            config: found.config.and_then(Result::ok).map(|config| config.model.clone()),
+            remarks,
             since: SystemTime::now(),
             cache: run.cache.map(|size| Cache::new(size.get(), meter.clone())),
+            declared,
+            run,
+            work: Some(work(meter.clone())),
             meter,
-            batcher: Some(batcher),
             reaper: reaper.clone(),
-            model,
-            version,
+            model: found.model,
+            version: found.version,
         }
     }
 
-    /// Its queue.
-    pub fn batcher(&self) -> &Batcher {
-        self.batcher.as_ref().expect("only the drop takes the batcher out")
+    /// What answers its requests.
+    pub fn work(&self) -> &Work {
+        self.work.as_ref().expect("only the drop takes the work out")
+    }
+
+    /// Its instances and their queue; none for an ensemble.
+    pub fn batches(&self) -> Option<&Batches> {
+        match self.work() {
+            Work::Batches(batches) => Some(batches),
+            Work::Steps(_) => None,
+        }
+    }
+
+    /// Its queue; none for an ensemble.
+    pub fn batcher(&self) -> Option<&Batcher> {
+        self.batches().map(|batches| &batches.batcher)
+    }
+
+    /// Its steps; none where it is no ensemble.
+    pub fn steps(&self) -> Option<&Arc<Ensemble>> {
+        match self.work() {
+            Work::Batches(_) => None,
+            Work::Steps(ensemble) => Some(ensemble),
+        }
+    }
+
+    /// The protocol's word for what it is.
+    pub fn platform(&self) -> &'static str {
+        match (self.work(), &self.config) {
+            (Work::Steps(_), _) => ENSEMBLE,
+            (Work::Batches(_), Some(_)) => "onnxruntime_onnx",
+            (Work::Batches(_), None) => "onnx_onnxv1",
+        }
     }
 }
 
 /// The last request has ended: engine and cache are freed, off the serving threads.
 impl Drop for Live {
     fn drop(&mut self) {
-        if let Some(batcher) = self.batcher.take() {
-            self.reaper.free(self.model.clone(), self.version, self.digest.clone(), batcher, self.cache.take());
+        if let Some(work) = self.work.take() {
+            self.reaper.free(self.model.clone(), self.version, self.digest.clone(), work, self.cache.take());
         }
     }
 }
@@ -177,6 +278,36 @@ impl Table {
             let aliases: String = served.aliases.iter().map(alias).collect();
             Error::new(Code::UnknownVersion, format!("model `{model}` has no live version {version}; live: {live}{aliases}"))
         })
+    }
+
+    /// The version that a step of an ensemble asks.
+    ///
+    /// # Errors
+    /// [`Code::NotReady`] where it is not live.
+    pub fn member(&self, step: &Step) -> Result<&Arc<Live>> {
+        let version = step.version.map(VersionRef::Number);
+        self.find(step.model.as_str(), version.as_ref())
+            .map_err(|error| Error::new(Code::NotReady, error.message()).at(step.place()))
+    }
+
+    /// Whether a version can answer: an ensemble can where every step of it can.
+    ///
+    /// # Errors
+    /// [`Code::NotReady`] with the step that cannot.
+    pub fn answers(&self, live: &Live) -> Result<()> {
+        self.answers_within(live, MAX_NESTED)
+    }
+
+    fn answers_within(&self, live: &Live, left: usize) -> Result<()> {
+        let Some(ensemble) = live.steps() else { return Ok(()) };
+        for step in &ensemble.steps {
+            let member = self.member(step)?;
+            if left == 0 {
+                return Err(Error::new(Code::NotReady, format!("more than {MAX_NESTED} ensembles are within each other")));
+            }
+            self.answers_within(member, left - 1).map_err(|error| error.at(step.place()))?;
+        }
+        Ok(())
     }
 
     /// Every live version, by model and number.

@@ -1,6 +1,7 @@
 //! Compares what is declared with what is live, again and again, on one thread that alone changes the table.
 
 pub mod control;
+mod ensembles;
 pub mod hold;
 mod loader;
 pub mod plan;
@@ -26,6 +27,7 @@ use crate::source::dir::{Directory, Listing};
 use crate::source::{Fingerprint, Found};
 use crate::spec::{Also, Declared, Run, Spec, Want};
 use crate::status::{State, Status};
+use crate::triton::{Configs, settle};
 use crate::verify::Verified;
 use control::{Ask, Control, Reply, Trial, Waiter};
 use hold::{Hold, NOTHING};
@@ -91,7 +93,9 @@ impl Registry {
             ready: ready.clone(),
             loaders: loader::start(&events)?,
             found: BTreeMap::new(),
+            configs: Configs::default(),
             loading: HashSet::new(),
+            outdated: HashSet::new(),
             failed: HashMap::new(),
             digests: HashMap::new(),
             held: BTreeMap::new(),
@@ -164,8 +168,12 @@ struct Thread {
     loaders: SyncSender<Load>,
     /// What the last good look at each model's registry found, by ascending number.
     found: BTreeMap<ModelName, Vec<Found>>,
+    /// The configurations of models that have one.
+    configs: Configs,
     /// One load a model at a time.
     loading: HashSet<ModelName>,
+    /// Ensembles being loaded for which a model of theirs came in the meantime: if they fail, that is not the last word.
+    outdated: HashSet<ModelName>,
     failed: HashMap<ModelName, HashMap<u64, Failure>>,
     digests: HashMap<(ModelName, u64, Fingerprint), Option<Digest>>,
     /// What callers changed by hand.
@@ -209,7 +217,7 @@ impl Thread {
         let mut found: BTreeMap<ModelName, Vec<Found>> = BTreeMap::new();
         let mut whole = true;
         for root in &self.roots {
-            let listing = Directory { root: root.path.clone() }.list(SystemTime::now());
+            let listing = Directory { root: root.path.clone() }.list_with(SystemTime::now(), &mut self.configs);
             let empty = |listing: &Listing| listing.models.is_empty() && !self.found.is_empty();
             match listing {
                 Ok(listing) if !empty(&listing) => {
@@ -314,10 +322,11 @@ impl Thread {
         let live: HashMap<u64, Standing<'_>> = served
             .into_iter()
             .flat_map(|served| &served.versions)
-            .map(|(number, live)| (*number, Standing { fingerprint: live.fingerprint, run: &live.run }))
+            .map(|(number, live)| (*number, Standing { fingerprint: live.fingerprint, run: &live.declared }))
             .collect();
+        let default = served.and_then(|served| served.default.as_ref()).map(|live| live.version);
         plan::plan(&Scene {
-            spec,
+            spec: &settle::versions(spec, found, default),
             found,
             readiness,
             has_digest: &|found| match &spec.version {
@@ -326,7 +335,7 @@ impl Thread {
             },
             failed: self.failed.get(&spec.name).unwrap_or(&HashMap::new()),
             live: &live,
-            default: served.and_then(|served| served.default.as_ref()).map(|live| live.version),
+            default,
             hold,
         })
     }
@@ -353,6 +362,8 @@ impl Thread {
                 .get(&spec.name)
                 .and_then(|served| served.default.clone())
                 .filter(|_| default == Some(found.version)),
+            serving: self.published.clone(),
+            straight: self.is_straight(&spec.name),
             engines: self.engines.clone(),
             status: self.status.clone(),
             meters: self.meters.clone(),
@@ -384,6 +395,7 @@ impl Thread {
     fn loaded(&mut self, found: &Found, settled: bool, outcome: Result<Arc<Live>>) {
         let Found { model, version, .. } = found;
         self.loading.remove(model);
+        let outdated = self.outdated.remove(model);
         match outcome {
             Ok(live) => {
                 if let Some(failed) = self.failed.get_mut(model) {
@@ -394,10 +406,12 @@ impl Thread {
                     self.status.set(model, *version, State::Gone, None, None);
                 } else {
                     self.publish(&live);
+                    self.retry_ensembles_of(model);
                 }
             }
-            Err(error) if !settled => {
-                // Perhaps its files are still on their way.
+            Err(error) if outdated => tracing::debug!(%model, version, %error, "ensemble is tried again"),
+            Err(error) if !settled || error.code() == Code::NotReady => {
+                // Perhaps its files are still on their way, or a model that takes its steps is.
                 tracing::debug!(%model, version, %error, "version is not complete yet");
                 self.fail(found, settled);
                 self.status.set(model, *version, State::Found, Some(format!("waiting: {error}")), None);

@@ -126,7 +126,7 @@ fn tensor(dtype: DType, shape: Shape, row: &[Sample<'_>], rows: usize) -> Result
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a sample only has to be plausible")]
-fn push(dtype: DType, number: f64, bytes: &mut Vec<u8>) {
+pub(crate) fn push(dtype: DType, number: f64, bytes: &mut Vec<u8>) {
     match dtype {
         DType::Bool => bytes.push(u8::from(number != 0.0)),
         DType::Uint8 => bytes.push(number as u8),

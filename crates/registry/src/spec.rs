@@ -1,6 +1,6 @@
 //! What is declared of a model: where its versions come from, which of them serve, and how they run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +14,8 @@ use sluicegate_engine::Options;
 pub enum Want {
     /// The newest complete one that could be loaded.
     Latest,
+    /// The newest of these that could be.
+    LatestOf(Vec<u64>),
     /// This one.
     Number(u64),
     /// The one with this content.
@@ -25,6 +27,8 @@ pub enum Want {
 pub enum Also {
     /// These.
     Numbers(Vec<u64>),
+    /// Those that make so many of the newest, with the one that answers.
+    Newest(usize),
     /// Every one that the registry has.
     All,
 }
@@ -58,14 +62,71 @@ pub struct Run {
     pub auto_instances: bool,
     /// Bounds of batches and queue.
     pub limits: Limits,
+    /// Sizes at which a batch leaves without more company.
+    pub preferred: Vec<usize>,
+    /// What the priorities of requests mean.
+    pub priorities: Priorities,
     /// Whose thread runs batches.
     pub execution: Execution,
     /// How long a request may wait and run where it does not say so itself.
     pub timeout: Duration,
+    /// Whether a request may ask for less.
+    pub own_timeout: bool,
     /// The bytes of answers that are kept for those who ask the same; `None` without a cache.
     pub cache: Option<NonZeroU64>,
     /// Whether a new version may break the published signature.
     pub allow_signature_change: bool,
+    /// What of this the model's own entry says.
+    pub said: Said,
+}
+
+/// A setting that a model's `config.pbtxt` may have too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "the names are those of the settings")]
+pub enum Key {
+    Device,
+    MaxRows,
+    MaxDelay,
+    QueueRows,
+    QueueTimeout,
+    Instances,
+    Threads,
+    Cache,
+}
+
+/// The settings that a model's own entry says itself. They win over its `config.pbtxt`, which wins over what holds for all models.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Said(BTreeSet<Key>);
+
+impl Said {
+    /// Whether the entry says it.
+    pub fn has(&self, key: Key) -> bool {
+        self.0.contains(&key)
+    }
+
+    /// The same with these said too.
+    #[must_use]
+    pub fn and(mut self, keys: impl IntoIterator<Item = Key>) -> Self {
+        self.0.extend(keys);
+        self
+    }
+}
+
+/// What the protocol's priorities mean for a model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Priorities {
+    /// How many levels there are; 0 where the model does not say.
+    pub levels: u64,
+    /// The level of a request that names none of them.
+    pub default: u64,
+}
+
+impl Priorities {
+    /// The priority that counts where this one was asked for.
+    #[must_use]
+    pub fn of(self, asked: u64) -> u64 {
+        if self.levels > 0 && !(1..=self.levels).contains(&asked) { self.default } else { asked }
+    }
 }
 
 /// What is said of how a model runs where it is loaded by hand; the rest is as it is declared.

@@ -40,6 +40,9 @@ pub struct Entry {
     /// Why it is not further, or what should be known of how it serves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// What its configuration says to no effect, one sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
     /// Its digest, once its files were read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
@@ -73,7 +76,7 @@ impl Status {
     pub(crate) fn change(&self, model: &ModelName, version: u64, change: impl FnOnce(&mut Entry)) {
         let mut models = self.0.lock();
         let versions = models.entry(model.clone()).or_default();
-        let new = Entry { state: State::Found, reason: None, digest: None, since_ms: now_ms() };
+        let new = Entry { state: State::Found, reason: None, remarks: Vec::new(), digest: None, since_ms: now_ms() };
         let entry = versions.entry(version).or_insert(new);
         let before = entry.state;
         change(entry);

@@ -1,16 +1,17 @@
 //! Reads a version's files once, checks them against the manifest, and gives the version its digest.
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 use sluicegate_core::{Code, Digest, Error, Result};
 
 use crate::manifest::{FILE, Manifest};
 use crate::source::{Found, dir};
+use crate::triton;
 
-/// The file that is loaded.
-const MODEL: &str = "model.onnx";
+/// The file that is loaded, where no configuration names another one.
+pub(crate) const MODEL: &str = "model.onnx";
 
 /// A version whose files are what its manifest says.
 pub struct Verified {
@@ -18,9 +19,10 @@ pub struct Verified {
     pub found: Found,
     /// What its makers say of it.
     pub manifest: Manifest,
-    /// The digest of all of its files: the SHA-256 of `sha256sum`'s own output over them, in the order of their names.
+    /// The digest of all of its files: the SHA-256 of `sha256sum`'s own output over them, in the order of their names. Those of
+    /// an ensemble are followed by its configuration.
     pub digest: Digest,
-    /// The model file.
+    /// The model file; none for an ensemble.
     pub model: PathBuf,
     /// Its bytes, those that were hashed.
     pub bytes: Vec<u8>,
@@ -38,17 +40,23 @@ impl Verified {
     /// [`Code::BadManifest`] naming the first file that is missing or has another digest; [`Code::Io`] where one cannot be
     /// read.
     pub fn read(found: Found, manifest: Manifest) -> Result<Self> {
+        let config = found.config()?.cloned();
+        let wanted = config.as_ref().map_or(MODEL, |config| config.model_file());
+        let ensemble = config.as_ref().filter(|config| config.ensemble.is_some());
         let io = |name: &str, error: std::io::Error| Error::new(Code::Io, format!("{name}: {error}"));
         let mut lines = Sha256::new();
-        let mut bytes = None;
+        let mut model: Option<(PathBuf, Vec<u8>)> = None;
         let mut unseen = manifest.files.clone();
         for file in dir::files(&found.path).map_err(|error| io("the version's directory", error))? {
             let name = file.to_string_lossy().into_owned();
             let path = found.path.join(&file);
-            let digest = if name == MODEL {
+            // A model with weights in files of their own may lie with them in a directory that is called as the model would be.
+            let is_model =
+                name == wanted || file.parent() == Some(Path::new(wanted)) && file.file_name() == Path::new(wanted).file_name();
+            let digest = if is_model && ensemble.is_none() {
                 let content = std::fs::read(&path).map_err(|error| io(&name, error))?;
                 let digest = Digest::sha256(&Sha256::digest(&content));
-                bytes = Some(content);
+                model = Some((path, content));
                 digest
             } else {
                 hash(&path).map_err(|error| io(&name, error))?
@@ -66,11 +74,19 @@ impl Verified {
         if let Some(name) = unseen.keys().next() {
             return Err(Error::new(Code::BadManifest, format!("{name} is missing, {FILE} names it")));
         }
-        let Some(bytes) = bytes else {
-            return Err(Error::new(Code::BadManifest, format!("there is no {MODEL} in the version's directory")));
+        let (model, bytes) = match (model, ensemble) {
+            (Some(model), _) => model,
+            (None, Some(config)) => {
+                let hex = config.digest.as_str().trim_start_matches("sha256:");
+                lines.update(format!("{hex}  {}\n", triton::FILE));
+                Default::default()
+            }
+            (None, None) => {
+                return Err(Error::new(Code::BadManifest, format!("there is no {wanted} in the version's directory")));
+            }
         };
         let digest = Digest::sha256(&lines.finalize());
-        Ok(Self { model: found.path.join(MODEL), found, manifest, digest, bytes })
+        Ok(Self { model, found, manifest, digest, bytes })
     }
 }
 

@@ -10,7 +10,7 @@ use sluicegate_engine::Engine;
 
 use crate::load::Loaded;
 use crate::sample;
-use crate::spec::Run;
+use crate::triton::warmup;
 
 /// Runs of each size; the shortest one counts, because the first ones pay for the engine's own preparations.
 const RUNS: usize = 4;
@@ -27,12 +27,13 @@ pub struct Warm {
 
 impl Warm {
     /// How its queue is to take what comes.
-    pub fn setup(&self, run: &Run) -> Setup {
-        let found = &self.loaded.verified.found;
+    pub fn setup(&self) -> Setup {
+        let (found, run) = (&self.loaded.verified.found, &self.loaded.run);
         Setup {
             name: format!("{}@{}", found.model, found.version),
             execution: run.execution.resolve(self.full_batch),
             limits: run.limits,
+            preferred: run.preferred.clone(),
             batched: self.loaded.signature.is_batched(),
             padding: self.loaded.padding.clone(),
         }
@@ -42,7 +43,8 @@ impl Warm {
     ///
     /// # Errors
     /// [`Code::RunFailed`] where an instance fails or answers something else than its signature says.
-    pub fn up(mut loaded: Loaded, max_rows: usize) -> Result<Self> {
+    pub fn up(mut loaded: Loaded) -> Result<Self> {
+        let max_rows = loaded.run.limits.max_rows;
         let signature = &loaded.signature;
         let sizes: &[usize] = if signature.is_batched() { &[1, 2.min(max_rows), max_rows] } else { &[1] };
         let mut costs = Vec::new();
@@ -54,6 +56,17 @@ impl Warm {
             }
             costs.push(cost);
         }
+        let found = &loaded.verified.found;
+        if let Some(config) = found.config()? {
+            for sample in &warmup::samples(&config.model, found.model_directory(), signature)? {
+                for engine in &mut loaded.opened.instances {
+                    for _ in 0..sample.count {
+                        let answered = answer(engine.as_mut(), &sample.inputs, signature, sample.rows);
+                        answered.map_err(|error| error.at(format!("model_warmup `{}`", sample.name)))?;
+                    }
+                }
+            }
+        }
         let one_row = costs.first().copied().unwrap_or_default();
         let full_batch = costs.last().copied().unwrap_or_default();
         Ok(Self { loaded, one_row, full_batch })
@@ -61,17 +74,23 @@ impl Warm {
 }
 
 fn measure(engine: &mut dyn Engine, inputs: &[Tensor], signature: &Signature, rows: usize) -> Result<Duration> {
-    let wanted: Vec<usize> = (0..signature.outputs().len()).collect();
     let mut shortest = Duration::MAX;
     for _ in 0..RUNS {
-        let began = Instant::now();
-        let outputs = catch_unwind(AssertUnwindSafe(|| engine.run(inputs, &wanted)))
-            .unwrap_or_else(|_| Err(Error::new(Code::RunFailed, "the engine panicked")))
-            .map_err(|error| error.at(format!("warm-up with {rows} rows")))?;
-        shortest = shortest.min(began.elapsed());
-        check(&outputs, signature, rows)?;
+        shortest = shortest.min(answer(engine, inputs, signature, rows)?);
     }
     Ok(shortest)
+}
+
+/// Runs it once: how long that took.
+fn answer(engine: &mut dyn Engine, inputs: &[Tensor], signature: &Signature, rows: usize) -> Result<Duration> {
+    let wanted: Vec<usize> = (0..signature.outputs().len()).collect();
+    let began = Instant::now();
+    let outputs = catch_unwind(AssertUnwindSafe(|| engine.run(inputs, &wanted)))
+        .unwrap_or_else(|_| Err(Error::new(Code::RunFailed, "the engine panicked")))
+        .map_err(|error| error.at(format!("warm-up with {rows} rows")))?;
+    let took = began.elapsed();
+    check(&outputs, signature, rows)?;
+    Ok(took)
 }
 
 fn check(outputs: &[Tensor], signature: &Signature, rows: usize) -> Result<()> {

@@ -18,7 +18,7 @@ use sluicegate_engine::open::Search;
 use sluicegate_engine::{Engines, Options};
 use sluicegate_gateway::Gateway;
 use sluicegate_registry::reconcile::Root;
-use sluicegate_registry::spec::Run;
+use sluicegate_registry::spec::{Key, Priorities, Run, Said};
 use sluicegate_registry::{Also, Declared, Registry, Spec, Want};
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
 
@@ -111,12 +111,29 @@ pub fn declared(config: &Config) -> Declared {
         ),
         run: Run {
             cache: model.cache.as_ref().and_then(|cache| std::num::NonZeroU64::new(cache.size.bytes())),
+            said: said(model),
             ..run(config, &model.batching.over(&config.batching), model.engine, model.device, model.allow_signature_change)
         },
     };
     let any = config::ModelBatching::default().over(&config.batching);
     let other = run(config, &any, None, sluicegate_engine::Device::Auto, false);
     Declared::Models(models.iter().map(spec).collect(), other)
+}
+
+/// What a model's own entry says, and so no configuration beside the model.
+fn said(model: &config::Model) -> Said {
+    let own = &model.batching;
+    let keys = [
+        (Key::Device, model.device != sluicegate_engine::Device::Auto),
+        (Key::MaxRows, own.max_rows.is_some()),
+        (Key::MaxDelay, own.max_delay.is_some()),
+        (Key::QueueRows, own.queue_rows.is_some()),
+        (Key::QueueTimeout, own.queue_timeout.is_some()),
+        (Key::Instances, own.instances.is_some()),
+        (Key::Threads, own.threads.is_some()),
+        (Key::Cache, model.cache.is_some()),
+    ];
+    Said::default().and(keys.into_iter().filter(|(_, is_said)| *is_said).map(|(key, _)| key))
 }
 
 fn number(version: &VersionRef) -> Option<u64> {
@@ -146,14 +163,18 @@ fn run(
             max_delay: batching.max_delay.get(),
             queue_rows: batching.queue_rows.get(),
         },
+        preferred: Vec::new(),
+        priorities: Priorities::default(),
         execution: match batching.execution {
             config::Execution::Auto => Execution::Auto,
             config::Execution::Inline => Execution::Inline,
             config::Execution::Threads => Execution::Threads,
         },
         timeout: batching.queue_timeout.get(),
+        own_timeout: true,
         cache: None,
         allow_signature_change,
+        said: Said::default(),
     }
 }
 

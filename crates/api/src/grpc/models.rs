@@ -32,7 +32,7 @@ pub(super) fn metadata(api: &Api, asked: &ModelMetadataRequest) -> Result<ModelM
     Ok(ModelMetadataResponse {
         name: live.model.as_str().to_owned(),
         versions: versions.map(u64::to_string).collect(),
-        platform: models::platform(live).to_owned(),
+        platform: live.platform().to_owned(),
         inputs: live.signature.inputs().iter().map(tensor).collect(),
         outputs: live.signature.outputs().iter().map(tensor).collect(),
         properties: models::properties(live).into_iter().map(|(key, value)| (key.to_owned(), value)).collect::<BTreeMap<_, _>>(),

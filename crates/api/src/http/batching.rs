@@ -6,8 +6,8 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use http::StatusCode;
 use serde_json::{Value, json};
-use sluicegate_batch::{Execution, Left, Ran};
-use sluicegate_core::{ModelRef, Result};
+use sluicegate_batch::{Batcher, Execution, Left, Ran};
+use sluicegate_core::{Code, Error, ModelRef, Result};
 use sluicegate_registry::Live;
 
 use super::Api;
@@ -19,11 +19,15 @@ pub async fn batching(State(api): State<Api>, parts: Parts, request: Request) ->
     let head = Head::of(request.headers());
     let found = || -> Result<_> {
         let target = ModelRef::parse(parts.model())?;
-        Ok(api.gateway.published().load().find(target.model, target.version.as_ref())?.clone())
+        let live = api.gateway.published().load().find(target.model, target.version.as_ref())?.clone();
+        let none =
+            || Error::new(Code::NotFound, format!("`{}` is an ensemble: ask its steps' models for their batches", live.model));
+        let described = live.batcher().map(|batcher| describe(&live, batcher)).ok_or_else(none)?;
+        Ok((live, described))
     };
     match found() {
-        Ok(live) => {
-            let mut response = answer::json(&head, StatusCode::OK, &describe(&live));
+        Ok((live, described)) => {
+            let mut response = answer::json(&head, StatusCode::OK, &described);
             answer::sign(&mut response, &live);
             response
         }
@@ -31,9 +35,8 @@ pub async fn batching(State(api): State<Api>, parts: Parts, request: Request) ->
     }
 }
 
-fn describe(live: &Live) -> Value {
-    let setup = live.batcher().setup();
-    let last = live.batcher().last();
+fn describe(live: &Live, batcher: &Batcher) -> Value {
+    let (setup, last) = (batcher.setup(), batcher.last());
     let (now, today) = (Instant::now(), SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
     let batch = |ran: &Ran| {
         json!({
@@ -57,12 +60,13 @@ fn describe(live: &Live) -> Value {
             Execution::Inline => "the threads of the requests",
             Execution::Auto | Execution::Threads => "threads of the model's own",
         },
-        "instances": live.batcher().instances(),
+        "instances": batcher.instances(),
         "threads": live.run.options.threads,
         "max_rows": setup.limits.max_rows,
         "max_delay_us": setup.limits.max_delay.as_micros(),
+        "preferred_rows": setup.preferred,
         "queue_rows": setup.limits.queue_rows,
-        "queued_rows": live.batcher().queued_rows(),
+        "queued_rows": batcher.queued_rows(),
         "mean_rows": rows as f64 / last.len().max(1) as f64,
         "batches": last.iter().map(batch).collect::<Vec<_>>(),
     })
@@ -71,6 +75,7 @@ fn describe(live: &Live) -> Value {
 fn because(left: Left) -> &'static str {
     match left {
         Left::Full => "it had max_rows rows",
+        Left::Preferred => "it had a number of rows that the model prefers",
         Left::NextTooLarge => "the next request would not have fitted into max_rows",
         Left::TookAll => "an instance was idle and took all that waited",
         Left::TookAllOfItsKind => "an instance was idle; what else waited has other shapes or other outputs",

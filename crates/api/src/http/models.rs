@@ -7,7 +7,9 @@ use serde_json::{Map, Value, json};
 use sluicegate_core::signature::TensorSpec;
 use sluicegate_core::{ModelName, ModelRef, Result, Signature};
 use sluicegate_registry::cache::Cache;
-use sluicegate_registry::{Live, Served};
+use sluicegate_registry::publish::Batches;
+use sluicegate_registry::triton::ensemble::Step;
+use sluicegate_registry::{Live, Served, Table};
 
 use super::Api;
 use super::answer::{self, Dialect, Head};
@@ -57,16 +59,11 @@ fn describe(live: &Live, served: Option<&Served>) -> Value {
     json!({
         "name": live.model,
         "versions": versions,
-        "platform": platform(live),
+        "platform": live.platform(),
         "inputs": live.signature.inputs().iter().map(tensor).collect::<Vec<_>>(),
         "outputs": live.signature.outputs().iter().map(tensor).collect::<Vec<_>>(),
         "properties": properties,
     })
-}
-
-/// The kind of its files, in the protocol's words.
-pub fn platform(_: &Live) -> &'static str {
-    "onnx_onnxv1"
 }
 
 /// What really answers.
@@ -85,7 +82,10 @@ pub fn properties(live: &Live) -> Vec<(&'static str, String)> {
 pub async fn ready(State(api): State<Api>, parts: Parts, request: Request) -> Response {
     let head = Head::of(request.headers());
     let table = api.gateway.published().load();
-    let found = parts.target().and_then(|target| table.find(target.model, target.version.as_ref()));
+    let found = parts.target().and_then(|target| {
+        let live = table.find(target.model, target.version.as_ref())?;
+        table.answers(live).map(|()| live)
+    });
     match found {
         Ok(live) => answer::json(&head, StatusCode::OK, &json!({ "name": live.model, "ready": true })),
         Err(error) => answer::error(Dialect::V2, &head, &error),
@@ -97,16 +97,17 @@ pub async fn overview(State(api): State<Api>, request: Request) -> Response {
     let table = api.gateway.published().load();
     let mut models: Vec<_> = table.models.iter().collect();
     models.sort_by_key(|(name, _)| *name);
-    let models: Vec<Value> = models.into_iter().map(|(name, served)| summary(name, served)).collect();
+    let models: Vec<Value> = models.into_iter().map(|(name, served)| summary(&table, name, served)).collect();
     answer::json(&Head::of(request.headers()), StatusCode::OK, &json!({ "models": models }))
 }
 
-fn summary(name: &ModelName, served: &Served) -> Value {
+fn summary(table: &Table, name: &ModelName, served: &Served) -> Value {
+    let answers = served.default.as_ref().map(|live| table.answers(live));
     let is_default = |live: &Live| served.default.as_ref().is_some_and(|default| default.version == live.version);
     let version = |live: &std::sync::Arc<Live>| json!({ "version": live.version.to_string(), "digest": live.digest, "default": is_default(live) });
     let mut summary = json!({
         "name": name,
-        "ready": served.default.is_some(),
+        "ready": answers.as_ref().is_some_and(Result::is_ok),
         "versions": served.versions.values().map(version).collect::<Vec<_>>(),
     });
     if !served.aliases.is_empty() {
@@ -115,8 +116,10 @@ fn summary(name: &ModelName, served: &Served) -> Value {
     if let Some(description) = served.default.as_ref().and_then(|live| live.description.as_ref()) {
         summary["description"] = description.as_str().into();
     }
-    if let (None, Some(reason)) = (&served.default, &served.reason) {
-        summary["reason"] = reason.as_str().into();
+    match (answers, &served.reason) {
+        (None, Some(reason)) => summary["reason"] = reason.as_str().into(),
+        (Some(Err(error)), _) => summary["reason"] = error.message().into(),
+        _ => {}
     }
     summary
 }
@@ -134,7 +137,7 @@ fn one(api: &Api, name: &str) -> Result<Value> {
     let target = ModelRef::parse(name)?;
     let table = api.gateway.published().load();
     let live = table.find(target.model, target.version.as_ref())?;
-    let mut detail = table.models.get(target.model).map_or_else(|| json!({}), |served| summary(&live.model, served));
+    let mut detail = table.models.get(target.model).map_or_else(|| json!({}), |served| summary(&table, &live.model, served));
     let signature: &Signature = &live.signature;
     detail["version"] = live.version.to_string().into();
     detail["digest"] = json!(live.digest);
@@ -142,14 +145,26 @@ fn one(api: &Api, name: &str) -> Result<Value> {
     detail["engine"] = live.engine.into();
     detail["engine_fallback"] = json!(live.fallback);
     detail["device"] = live.device.as_str().into();
-    detail["execution"] = json!(live.batcher().setup().execution);
+    if let Some(Batches { batcher, one_row, full_batch }) = live.batches() {
+        detail["execution"] = json!(batcher.setup().execution);
+        detail["one_row_microseconds"] = json!(one_row.as_secs_f64() * 1e6);
+        detail["full_batch_microseconds"] = json!(full_batch.as_secs_f64() * 1e6);
+    }
+    if let Some(ensemble) = live.steps() {
+        detail["steps"] = ensemble.steps.iter().map(step).collect();
+    }
+    detail["platform"] = live.platform().into();
+    detail["remarks"] = json!(live.remarks);
     detail["batched"] = signature.is_batched().into();
-    detail["one_row_microseconds"] = json!(live.one_row.as_secs_f64() * 1e6);
-    detail["full_batch_microseconds"] = json!(live.full_batch.as_secs_f64() * 1e6);
     detail["inputs"] = json!(signature.inputs());
     detail["outputs"] = json!(signature.outputs());
     detail["example"] = json!(signature.example());
     detail["lineage"] = json!(live.lineage);
     detail["cache_size_bytes"] = json!(live.cache.as_ref().map(Cache::size));
     Ok(detail)
+}
+
+/// A step of an ensemble: the model that it asks, in an order in which their inputs are there.
+fn step(step: &Step) -> Value {
+    json!({ "model": step.model, "version": step.version.map(|version| version.to_string()) })
 }

@@ -52,11 +52,11 @@ async fn status(State(api): State<Api>, request: Request) -> Response {
         let default = served.default.as_ref();
         json!({
             "name": name,
-            "ready": default.is_some(),
+            "ready": default.is_some_and(|live| table.answers(live).is_ok()),
             "default_version": default.map(|live| live.version.to_string()),
             "engine": default.map(|live| live.engine),
             "device": default.map(|live| live.device.as_str()),
-            "queued_rows": default.map(|live| live.batcher().queued_rows()),
+            "queued_rows": default.and_then(|live| live.batcher()).map(sluicegate_batch::Batcher::queued_rows),
             "aliases": *served.aliases,
             "reason": served.reason,
             "held": served.held,

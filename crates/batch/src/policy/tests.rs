@@ -24,6 +24,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 struct Seen {
+    rows: usize,
     arrived: Instant,
     deadline: Instant,
     level: usize,
@@ -34,7 +35,9 @@ proptest! {
     #[test]
     fn every_entry_leaves_once_in_order_within_bounds_and_never_late(
         steps in steps(), max_rows in 1..40usize, delay_ms in prop_oneof![Just(0u64), 1..30u64],
+        sizes in prop::collection::vec(1..40usize, 0..3),
     ) {
+        let preferred: Vec<usize> = sizes.into_iter().filter(|&size| size <= max_rows).collect();
         let limits = Limits { max_rows, max_delay: Duration::from_millis(delay_ms), queue_rows: usize::MAX };
         let start = Instant::now();
         let mut now = start;
@@ -55,12 +58,12 @@ proptest! {
                     waiting.push(Entry {
                         rows, key: SmallVec::from_slice(&[key]), arrived: now, deadline, level, payload: known.len(),
                     });
-                    known.push(Seen { arrived: now, deadline, level, key });
+                    known.push(Seen { rows, arrived: now, deadline, level, key });
                     rows_in += rows;
                 }
                 Step::Take => {
                     let mut dropped = Vec::new();
-                    let next = waiting.next(now, &limits, |_| false, |entry| dropped.push(entry));
+                    let next = waiting.next(now, &limits, &preferred, |_| false, |entry| dropped.push(entry));
                     for entry in dropped {
                         prop_assert!(entry.deadline <= now, "only what is late is dropped");
                         prop_assert!(left.insert(entry.payload, false).is_none());
@@ -71,6 +74,11 @@ proptest! {
                         Next::Wait(until) => {
                             prop_assert!(delay_ms > 0 && until > now);
                             prop_assert!(until <= now + limits.max_delay);
+                            let ahead = |seen: &Seen| seen.arrived + PATIENCE * seen.level as u32;
+                            let waits = known.iter().enumerate().filter(|(id, _)| !left.contains_key(id));
+                            if let Some((_, head)) = waits.min_by_key(|(_, seen)| (ahead(seen), seen.level)) {
+                                prop_assert!(!preferred.contains(&head.rows), "a preferred size is there, and an instance idles");
+                            }
                             for (id, seen) in known.iter().enumerate() {
                                 prop_assert!(left.contains_key(&id) || seen.deadline > until, "entry {} is late and an instance idles", id);
                             }
@@ -81,6 +89,7 @@ proptest! {
                             let rows: usize = batch.iter().map(|e| e.rows).sum();
                             prop_assert!(batch.len() == 1 || rows <= max_rows);
                             prop_assert_eq!(why == Left::Full, rows >= max_rows);
+                            prop_assert!(why != Left::Preferred || preferred.contains(&rows));
                             prop_assert!(why != Left::TookAll || waiting.is_empty());
                             prop_assert!(why != Left::TookAllOfItsKind || !waiting.is_empty());
                             for entry in &batch {
@@ -117,7 +126,7 @@ fn an_idle_instance_takes_what_waits_at_once_when_there_is_no_delay() {
     let (now, limits) = (Instant::now(), Limits { max_rows: 8, max_delay: Duration::ZERO, queue_rows: 64 });
     let mut waiting = Waiting::default();
     waiting.push(entry(1, 0, now));
-    assert!(matches!(waiting.next(now, &limits, |_| false, drop), Next::Run(batch) if batch.entries.len() == 1));
+    assert!(matches!(waiting.next(now, &limits, &[], |_| false, drop), Next::Run(batch) if batch.entries.len() == 1));
 }
 
 #[test]
@@ -125,9 +134,9 @@ fn a_delay_ends_early_when_the_batch_is_full() {
     let (now, limits) = (Instant::now(), Limits { max_rows: 4, max_delay: Duration::from_secs(1), queue_rows: 64 });
     let mut waiting = Waiting::default();
     waiting.push(entry(2, 0, now));
-    assert!(matches!(waiting.next(now, &limits, |_| false, drop), Next::Wait(_)));
+    assert!(matches!(waiting.next(now, &limits, &[], |_| false, drop), Next::Wait(_)));
     waiting.push(entry(2, 0, now));
-    assert!(matches!(waiting.next(now, &limits, |_| false, drop), Next::Run(batch) if batch.entries.len() == 2));
+    assert!(matches!(waiting.next(now, &limits, &[], |_| false, drop), Next::Run(batch) if batch.entries.len() == 2));
 }
 
 #[test]
@@ -137,7 +146,7 @@ fn callers_who_left_are_dropped_before_the_run() {
     waiting.push(entry(1, 0, now));
     waiting.push(entry(2, 0, now));
     let mut dropped = 0;
-    let next = waiting.next(now, &limits, |e| e.rows == 1, |_| dropped += 1);
+    let next = waiting.next(now, &limits, &[], |e| e.rows == 1, |_| dropped += 1);
     assert!(matches!(next, Next::Run(batch) if batch.entries.len() == 1 && batch.entries[0].rows == 2));
     assert_eq!(dropped, 1);
 }
@@ -150,4 +159,46 @@ fn a_full_queue_has_no_room_and_an_empty_one_takes_any_request() {
     waiting.push(entry(8, 0, now));
     assert!(waiting.has_room(2, &limits));
     assert!(!waiting.has_room(3, &limits));
+}
+
+/// What leaves, until nothing does: rows and why.
+fn leave(waiting: &mut Waiting<()>, now: Instant, limits: &Limits, preferred: &[usize]) -> Vec<(usize, Left)> {
+    std::iter::from_fn(|| match waiting.next(now, limits, preferred, |_| false, drop) {
+        Next::Run(batch) => Some((batch.entries.iter().map(|entry| entry.rows).sum(), batch.left)),
+        Next::Wait(_) | Next::Empty => None,
+    })
+    .collect()
+}
+
+#[test]
+fn a_batch_leaves_at_a_preferred_size_and_what_is_left_over_when_its_delay_is_over() {
+    let (now, delay) = (Instant::now(), Duration::from_millis(20));
+    let limits = Limits { max_rows: 16, max_delay: delay, queue_rows: 64 };
+    let preferred = [4, 8];
+    for (waits, at_once, later) in [
+        (&[1, 1, 1][..], &[][..], &[(3, Left::Delayed)][..]),
+        (&[1; 4], &[(4, Left::Preferred)], &[]),
+        (&[1; 7], &[(4, Left::Preferred)], &[(3, Left::Delayed)]),
+        (&[1; 13], &[(8, Left::Preferred), (4, Left::Preferred)], &[(1, Left::Delayed)]),
+        // Whole requests do not make up four.
+        (&[3, 3], &[], &[(6, Left::Delayed)]),
+        (&[3, 3, 2], &[(8, Left::Preferred)], &[]),
+        (&[16], &[(16, Left::Full)], &[]),
+    ] {
+        let mut waiting = Waiting::default();
+        waits.iter().for_each(|&rows| waiting.push(entry(rows, 0, now)));
+        assert_eq!(leave(&mut waiting, now, &limits, &preferred), at_once, "{waits:?}");
+        assert_eq!(leave(&mut waiting, now + delay, &limits, &preferred), later, "{waits:?}");
+        assert!(waiting.is_empty());
+    }
+}
+
+#[test]
+fn preferred_sizes_count_rows_of_one_kind() {
+    let (now, delay) = (Instant::now(), Duration::from_millis(20));
+    let limits = Limits { max_rows: 16, max_delay: delay, queue_rows: 64 };
+    let mut waiting = Waiting::default();
+    [0, 1, 0, 1].iter().for_each(|&key| waiting.push(entry(1, key, now)));
+    assert_eq!(leave(&mut waiting, now, &limits, &[4]), []);
+    assert_eq!(leave(&mut waiting, now, &limits, &[2]), [(2, Left::Preferred), (2, Left::Preferred)]);
 }

@@ -11,7 +11,7 @@ use sluicegate_engine::{EngineChoice, Engines};
 use sluicegate_registry::load::Loaded;
 use sluicegate_registry::manifest::Manifest;
 use sluicegate_registry::sample;
-use sluicegate_registry::spec::Run;
+use sluicegate_registry::spec::{Key, Run};
 use sluicegate_registry::verify::Verified;
 use sluicegate_registry::warm::Warm;
 use smallvec::SmallVec;
@@ -54,10 +54,10 @@ pub(super) fn measure(
         return Err(Error::new(Code::BadManifest, message));
     }
     let signature = loaded.signature.clone();
-    let warm = Warm::up(loaded, run.limits.max_rows)?;
+    let warm = Warm::up(loaded)?;
     let inputs = sample::inputs(&signature, ask.rows.get())?;
     let wanted = (0..signature.outputs().len()).collect();
-    let (batcher, meter) = serve(warm, &run);
+    let (batcher, meter) = serve(warm);
     let execution = batcher.setup().execution;
     let driven = Arc::new(Driven { batcher, inputs, wanted, rows: ask.rows.get(), timeout: run.timeout });
     let heard = serving.block_on(drive(&driven, &meter, ask));
@@ -72,7 +72,7 @@ fn load(subject: &Subject, engines: &Engines, run: &Run) -> Result<Loaded> {
     Loaded::load(Verified::read(subject.found.clone(), manifest)?, engines, run, None)
 }
 
-/// What is configured, but for the setting.
+/// What is configured, but for the setting, which wins over a configuration of the model too.
 fn with(run: &Run, setting: Setting) -> Run {
     let some = |count| NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN);
     let mut run = run.clone();
@@ -80,12 +80,13 @@ fn with(run: &Run, setting: Setting) -> Run {
     run.options.instances = some(setting.instances);
     run.auto_instances = false;
     run.options.threads = some(setting.threads);
+    run.said = run.said.and([Key::MaxRows, Key::Instances, Key::Threads]);
     run
 }
 
 /// Opens the queue over warm instances, as publishing a version does.
-fn serve(warm: Warm, run: &Run) -> (Batcher, Arc<VersionMeter>) {
-    let setup = warm.setup(run);
+fn serve(warm: Warm) -> (Batcher, Arc<VersionMeter>) {
+    let setup = warm.setup();
     let loaded = warm.loaded;
     let (found, opened) = (&loaded.verified.found, loaded.opened);
     let (engine, fallback) = (opened.engine.name(), opened.fallback.is_some());

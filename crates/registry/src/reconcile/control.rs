@@ -1,6 +1,7 @@
 //! What callers ask for by hand: loads, unloads, and loads that are only tried. The registry's thread answers them between its
 //! steps; a load is answered when its version is live or has failed, and never takes away what serves.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use sluicegate_batch::Execution;
@@ -13,6 +14,7 @@ use super::{Event, Thread, key};
 use crate::manifest::Manifest;
 use crate::source::Found;
 use crate::spec::{Declared, Overlay, Policy, Spec, Want};
+use crate::triton::ensemble::Ensemble;
 use crate::verify::Verified;
 
 /// How long a load may take before its caller is told that it goes on.
@@ -70,7 +72,7 @@ pub struct Report {
     /// On which device.
     pub device: String,
     /// Whose thread would run its batches.
-    pub execution: Execution,
+    pub execution: Option<Execution>,
     /// The measured cost of one row.
     pub one_row: Duration,
     /// The measured cost of a full batch.
@@ -200,7 +202,7 @@ impl Thread {
         let default = match spec.version {
             // Also one that has failed before: why is what is asked.
             Want::Latest => self.found.get(&model).and_then(|all| all.last()).map(|found| found.version),
-            Want::Number(_) | Want::Digest(_) => self.scene(&spec, &hold, &|_| Readiness::Settled).default,
+            Want::LatestOf(_) | Want::Number(_) | Want::Digest(_) => self.scene(&spec, &hold, &|_| Readiness::Settled).default,
         };
         let version = version.or(default);
         let found = self.found.get(&model).and_then(|all| all.iter().find(|found| Some(found.version) == version));
@@ -267,10 +269,16 @@ impl Thread {
         Ok(())
     }
 
-    /// The models that serve only for this one's sake. None: every model here stands by itself.
-    #[expect(clippy::unused_self, reason = "where models are made of models, the table says which")]
-    fn dependents(&self, _: &ModelName) -> Vec<ModelName> {
-        Vec::new()
+    /// The models that take the steps of this one, and of no other ensemble that serves.
+    fn dependents(&self, model: &ModelName) -> Vec<ModelName> {
+        let steps = |ensemble: &Ensemble| ensemble.steps.iter().map(|step| step.model.clone()).collect::<BTreeSet<_>>();
+        let Some(mut parts) = self.ensemble(model).as_deref().map(steps) else { return Vec::new() };
+        let table = self.published.load();
+        for (other, served) in table.models.iter().filter(|(other, _)| *other != model) {
+            let serving = served.versions.values().filter_map(|live| live.steps());
+            serving.for_each(|ensemble| parts.retain(|part| part == other || !steps(ensemble).contains(part)));
+        }
+        parts.into_iter().collect()
     }
 
     /// Answers those whose load has ended, and starts loads that are only tried.
@@ -343,8 +351,7 @@ impl Thread {
             (Some(spec), _) => spec.clone(),
             (None, Declared::Models(_, run) | Declared::Everything(run)) => self.plain(model, run),
         };
-        let none = Vec::new();
-        hold.over(spec, self.found.get(model).unwrap_or(&none))
+        hold.over(spec)
     }
 
     fn known(&self, name: &str) -> Result<ModelName> {

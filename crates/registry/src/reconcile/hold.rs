@@ -2,8 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::source::Found;
-use crate::spec::{Also, Overlay, Policy, Spec, Want};
+use crate::spec::{Also, Key, Overlay, Policy, Spec, Want};
 
 /// Nothing is held.
 pub(super) static NOTHING: Hold =
@@ -35,8 +34,8 @@ impl Hold {
         *self == Self { declared: self.declared.clone(), ..Self::default() } && self.declared.is_some()
     }
 
-    /// What is declared, changed by it.
-    pub fn over(&self, mut spec: Spec, found: &[Found]) -> Spec {
+    /// What is declared, changed by it. Versions that were loaded by hand are for the plan to keep.
+    pub fn over(&self, mut spec: Spec) -> Spec {
         if let Some(overlay) = &self.overlay {
             let Overlay { max_rows, max_delay, instances, versions } = overlay;
             let limits = &mut spec.run.limits;
@@ -48,11 +47,15 @@ impl Hold {
                 spec.run.auto_instances = false;
             }
             if let Some(policy) = versions {
-                (spec.version, spec.also) = policy.choose(found);
+                (spec.version, spec.also) = policy.choose();
             }
-        }
-        if let Also::Numbers(numbers) = &mut spec.also {
-            numbers.extend(self.beside.iter().filter(|version| !numbers.contains(version)).copied().collect::<Vec<_>>());
+            // It wins over a `config.pbtxt`, as the model's own entry does.
+            let said = [
+                max_rows.map(|_| [Key::MaxRows, Key::QueueRows]),
+                max_delay.map(|_| [Key::MaxDelay; 2]),
+                instances.map(|_| [Key::Instances; 2]),
+            ];
+            spec.run.said = spec.run.said.and(said.into_iter().flatten().flatten());
         }
         spec
     }
@@ -75,13 +78,10 @@ impl Hold {
 }
 
 impl Policy {
-    fn choose(&self, found: &[Found]) -> (Want, Also) {
+    fn choose(&self) -> (Want, Also) {
         match self {
             Self::All => (Want::Latest, Also::All),
-            Self::Newest(count) => {
-                let others = found.iter().rev().take(*count).skip(1).map(|found| found.version).collect();
-                (Want::Latest, Also::Numbers(others))
-            }
+            Self::Newest(count) => (Want::Latest, Also::Newest(*count)),
             Self::These(numbers) => {
                 let newest = numbers.iter().max().copied();
                 (newest.map_or(Want::Latest, Want::Number), Also::Numbers(numbers.clone()))

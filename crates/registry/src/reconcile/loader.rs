@@ -2,23 +2,26 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use metrics::histogram;
 use parking_lot::Mutex;
 use sluicegate_core::meter::Meters;
-use sluicegate_core::{Code, Digest, Error, Result, metric};
+use sluicegate_core::{Code, Digest, Error, Result, Signature, metric};
 use sluicegate_engine::Engines;
 
 use super::Event;
 use super::control::{Reply, Report};
+use crate::assemble::Assembled;
 use crate::drain::Reaper;
 use crate::load::Loaded;
 use crate::manifest::Manifest;
-use crate::publish::Live;
+use crate::publish::{Live, Published};
 use crate::source::Found;
 use crate::spec::Run;
 use crate::status::{State, Status};
+use crate::triton::ENSEMBLE;
+use crate::triton::ensemble::Step;
 use crate::verify::Verified;
 use crate::warm::Warm;
 
@@ -64,6 +67,10 @@ pub(super) struct Load {
     pub(super) run: Run,
     /// The version whose callers it must not break.
     pub(super) published: Option<Arc<Live>>,
+    /// The models that may take the steps of an ensemble.
+    pub(super) serving: Published,
+    /// Whether the steps of an ensemble do not lead back to it.
+    pub(super) straight: Result<()>,
     pub(super) engines: Arc<Engines>,
     pub(super) status: Arc<Status>,
     pub(super) meters: Arc<Meters>,
@@ -72,42 +79,80 @@ pub(super) struct Load {
     pub(super) trial: Option<Reply>,
 }
 
+/// A version that is ready to be published.
+enum Ready {
+    Warm(Box<Warm>),
+    Assembled(Box<Assembled>),
+}
+
 impl Load {
     fn work(&self) -> Result<Live> {
         let began = Instant::now();
         let (model, version) = (&self.found.model, self.found.version);
-        let warm = self.warm(&|state, digest| self.status.set(model, version, state, None, digest))?;
-        let live = Live::new(warm, &self.run, &self.meters, &self.reaper);
+        let live = match self.make_ready(&|state, digest| self.status.set(model, version, state, None, digest))? {
+            Ready::Warm(warm) => Live::new(*warm, &self.meters, &self.reaper),
+            Ready::Assembled(assembled) => Live::ensemble(*assembled, &self.meters, &self.reaper),
+        };
         histogram!(metric::LOAD_SECONDS, "model" => model.to_string()).record(began.elapsed().as_secs_f64());
         Ok(live)
     }
 
     /// Loads it, warms it up, and frees it.
     fn try_out(&self) -> Result<Report> {
-        let warm = self.warm(&|_, _| {}).map_err(|error| Error::new(Code::NotLoaded, error.message()))?;
-        let (verified, opened) = (&warm.loaded.verified, &warm.loaded.opened);
-        Ok(Report {
-            model: self.found.model.clone(),
-            version: self.found.version,
-            digest: verified.digest.clone(),
-            engine: opened.engine.name(),
-            fallback: opened.fallback.clone(),
-            device: opened.device.clone(),
-            execution: warm.setup(&self.run).execution,
-            one_row: warm.one_row,
-            full_batch: warm.full_batch,
+        let ready = self.make_ready(&|_, _| {}).map_err(|error| Error::new(Code::NotLoaded, error.message()))?;
+        let (model, version) = (self.found.model.clone(), self.found.version);
+        Ok(match ready {
+            Ready::Warm(warm) => {
+                let (verified, opened) = (&warm.loaded.verified, &warm.loaded.opened);
+                Report {
+                    model,
+                    version,
+                    digest: verified.digest.clone(),
+                    engine: opened.engine.name(),
+                    fallback: opened.fallback.clone(),
+                    device: opened.device.clone(),
+                    execution: Some(warm.setup().execution),
+                    one_row: warm.one_row,
+                    full_batch: warm.full_batch,
+                }
+            }
+            Ready::Assembled(assembled) => Report {
+                model,
+                version,
+                digest: assembled.verified.digest.clone(),
+                engine: ENSEMBLE,
+                fallback: None,
+                device: String::new(),
+                execution: None,
+                one_row: Duration::ZERO,
+                full_batch: Duration::ZERO,
+            },
         })
     }
 
-    fn warm(&self, step: &dyn Fn(State, Option<Digest>)) -> Result<Warm> {
+    fn make_ready(&self, step: &dyn Fn(State, Option<Digest>)) -> Result<Ready> {
         let manifest = Manifest::read(&self.found.path)?;
         let verified = Verified::read(self.found.clone(), manifest)?;
         step(State::Verified, Some(verified.digest.clone()));
         let published = self.published.as_ref().map(|live| &live.signature);
+        if verified.found.ensemble().is_some() {
+            self.straight.clone()?;
+            let assembled = Assembled::of(verified, &self.run, published, &|step| self.member(step))?;
+            return Ok(Ready::Assembled(Box::new(assembled)));
+        }
         let loaded = Loaded::load(verified, &self.engines, &self.run, published)?;
         step(State::Loaded, None);
-        let warm = Warm::up(loaded, self.run.limits.max_rows)?;
+        let warm = Warm::up(loaded)?;
         step(State::Warm, None);
-        Ok(warm)
+        Ok(Ready::Warm(Box::new(warm)))
+    }
+
+    /// The signature of a model that a step asks. One that is declared and not live yet may still come.
+    fn member(&self, step: &Step) -> Result<Signature> {
+        let table = self.serving.load();
+        let is_known = table.models.contains_key(&step.model);
+        let code = |error: &Error| if is_known { error.code() } else { Code::BadManifest };
+        let member = table.member(step).map_err(|error| Error::new(code(&error), error.message()))?;
+        Ok(member.signature.clone())
     }
 }

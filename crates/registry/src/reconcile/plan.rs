@@ -12,7 +12,7 @@ use crate::spec::{Also, Run, Spec, Want};
 pub struct Standing<'a> {
     /// Its files when they were read.
     pub fingerprint: Fingerprint,
-    /// How it is run.
+    /// How it was declared to run.
     pub run: &'a Run,
 }
 
@@ -100,6 +100,7 @@ pub fn plan(scene: &Scene<'_>) -> Plan {
 
     let target = match &scene.spec.version {
         Want::Latest => usable.last().copied(),
+        Want::LatestOf(numbers) => usable.iter().rev().copied().find(|found| numbers.contains(&found.version)),
         Want::Number(number) => usable.iter().copied().find(|found| found.version == *number),
         Want::Digest(_) => usable.iter().copied().find(|found| (scene.has_digest)(found)),
     };
@@ -109,9 +110,12 @@ pub fn plan(scene: &Scene<'_>) -> Plan {
     let newest = || scene.live.keys().copied().filter(|number| !leaves(*number)).max();
     let stays = scene.default.filter(|number| !leaves(*number)).or_else(newest);
     let default = target.map(|found| found.version).or(stays);
+    let by_hand = |number: &u64| scene.hold.beside.contains(number);
     let beside = |found: &&Found| match &scene.spec.also {
+        _ if by_hand(&found.version) => true,
         Also::All => true,
         Also::Numbers(numbers) => numbers.contains(&found.version),
+        Also::Newest(count) => usable.iter().rev().take(*count).any(|newest| newest.version == found.version),
     };
     let wanted: Vec<&Found> =
         target.into_iter().chain(usable.iter().copied().filter(beside)).filter(|found| !leaves(found.version)).collect();
@@ -119,8 +123,14 @@ pub fn plan(scene: &Scene<'_>) -> Plan {
 
     let keep = |number: &u64| {
         let declared = match &scene.spec.also {
+            _ if by_hand(number) => true,
             Also::All => scene.found.iter().any(|found| found.version == *number),
             Also::Numbers(numbers) => numbers.contains(number),
+            // Of those that are live: none goes before the one that takes its place is there.
+            Also::Newest(count) => {
+                let live = scene.found.iter().rev().filter(|found| scene.live.contains_key(&found.version));
+                live.take(*count).any(|found| found.version == *number)
+            }
         };
         (declared || Some(*number) == default || Some(*number) == scene.default) && !leaves(*number)
     };
@@ -140,16 +150,21 @@ mod tests {
             options: sluicegate_engine::Options::default(),
             limits: sluicegate_batch::Limits { max_rows: 8, max_delay: Duration::ZERO, queue_rows: 64 },
             execution: sluicegate_batch::Execution::Auto,
+            preferred: Vec::new(),
+            priorities: crate::spec::Priorities::default(),
             timeout: Duration::from_secs(1),
+            own_timeout: true,
             cache: None,
             allow_signature_change: false,
             auto_instances: false,
+            said: crate::spec::Said::default(),
         }
     }
 
     fn found(version: u64, content: u64) -> Found {
         let model: ModelName = "m".parse().expect("a name");
-        Found { model, version, path: "m".into(), fingerprint: Fingerprint(content), still: Duration::from_secs(9) }
+        let (fingerprint, still) = (Fingerprint(content), Duration::from_secs(9));
+        Found { model, version, path: "m".into(), fingerprint, still, config: None, overruled: false }
     }
 
     struct Case {
@@ -183,7 +198,7 @@ mod tests {
                 aliases: Default::default(),
                 run: run.clone(),
             };
-            let spec = self.hold.over(spec, &self.found);
+            let spec = self.hold.over(spec);
             let failure =
                 |&(version, content): &(u64, u64)| (version, Failure { fingerprint: Fingerprint(content), settled: true });
             let standing =
@@ -278,6 +293,35 @@ mod tests {
         // A later version is another one.
         let found = vec![found(3, 3), found(4, 4)];
         assert_eq!(Case { found, ..case(vec![(3, 3)], Some(3)) }.plan(), (Some(4), Some(4), vec![3]));
+    }
+
+    #[test]
+    fn the_newest_few_are_kept_until_a_newer_one_is_live() {
+        let case = |live: &[u64]| Case {
+            also: Also::Newest(2),
+            live: live.iter().map(|&version| (version, version)).collect(),
+            default: live.last().copied(),
+            ..Case::default()
+        };
+        assert_eq!(case(&[]).plan(), (Some(3), Some(3), vec![]));
+        assert_eq!(case(&[1, 2]).plan(), (Some(3), Some(3), vec![]), "1 goes when 3 is there");
+        assert_eq!(case(&[1, 2, 3]).plan(), (Some(3), None, vec![1]));
+        let failed = Case { failed: vec![(3, 3)], ..case(&[2]) };
+        assert_eq!(failed.plan(), (Some(2), Some(1), vec![]), "one that fails is not counted");
+    }
+
+    #[test]
+    fn the_newest_of_those_named_answers() {
+        let case = |live: Vec<(u64, u64)>, default| Case {
+            version: Want::LatestOf(vec![1, 2]),
+            also: Also::Numbers(vec![1, 2]),
+            live,
+            default,
+            ..Case::default()
+        };
+        assert_eq!(case(vec![], None).plan(), (Some(2), Some(2), vec![]));
+        assert_eq!(case(vec![(1, 1), (2, 2), (3, 3)], Some(3)).plan(), (Some(2), None, vec![]));
+        assert_eq!(case(vec![(1, 1), (2, 2), (3, 3)], Some(2)).plan(), (Some(2), None, vec![3]));
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use metrics::counter;
 use sluicegate_core::{ModelName, metric};
 
+use tracing::field;
+
 use super::hold::Hold;
 use super::plan::Plan;
 use super::{Thread, key};
@@ -43,12 +45,18 @@ impl Thread {
     pub(super) fn publish(&self, live: &Arc<Live>) {
         let (model, version) = (live.model.clone(), live.version);
         counter!(metric::LOADS, "model" => model.to_string(), "outcome" => "live").increment(1);
-        tracing::info!(%model, version, digest = %live.digest, engine = live.engine, device = live.device,
-            execution = ?live.batcher().setup().execution, one_row_us = live.one_row.as_micros(), "version live");
+        let (execution, one_row_us) =
+            live.batches().map(|batches| (field::debug(batches.batcher.setup().execution), batches.one_row.as_micros())).unzip();
+        tracing::info!(%model, version, digest = %live.digest, engine = live.engine, device = live.device, execution, one_row_us,
+            "version live");
+        for remark in &live.remarks {
+            tracing::warn!(%model, version, remark, "a setting of the model has no effect");
+        }
         if let Some(reason) = &live.fallback {
             tracing::warn!(%model, version, engine = live.engine, reason, "version runs on another engine than the preferred one");
         }
         self.status.set(&model, version, State::Live, live.fallback.clone(), Some(live.digest.clone()));
+        self.status.change(&model, version, |entry| entry.remarks.clone_from(&live.remarks));
         let mut former = None;
         self.published.change(|table| {
             let served = table.models.entry(model.clone()).or_default();

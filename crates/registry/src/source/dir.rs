@@ -1,5 +1,6 @@
 //! A directory as a registry: `<model>/<version>/<files>`. Names that begin with a dot are not looked at.
 
+use std::collections::HashSet;
 use std::fs::{self, DirEntry, Metadata};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
@@ -9,6 +10,8 @@ use std::time::{Duration, SystemTime};
 use sluicegate_core::{Code, Error, ModelName, Result};
 
 use super::{Fingerprint, Found};
+use crate::manifest;
+use crate::triton::{self, Beside, Configs};
 
 /// Most files in one version, and most directories below each other in it.
 const MAX_FILES: usize = 10_000;
@@ -38,7 +41,16 @@ impl Directory {
     /// # Errors
     /// [`Code::Io`] where the root cannot be read: then nothing is known, which is not the same as nothing being there.
     pub fn list(&self, now: SystemTime) -> Result<Listing> {
+        self.list_with(now, &mut Configs::default())
+    }
+
+    /// Looks at the directory, and reads those configurations anew that have changed since the last look.
+    ///
+    /// # Errors
+    /// As [`Self::list`].
+    pub fn list_with(&self, now: SystemTime, configs: &mut Configs) -> Result<Listing> {
         let mut listing = Listing::default();
+        let mut seen = HashSet::new();
         let read = |path: &Path| entries(path).map_err(|error| Error::new(Code::Io, format!("{}: {error}", path.display())));
         for model in read(&self.root)? {
             if !model.path().is_dir() {
@@ -53,30 +65,48 @@ impl Directory {
                 }
             };
             match read(&model.path()) {
-                Ok(versions) => versions.iter().for_each(|entry| version(&name, entry, now, &mut listing)),
+                Ok(entries) => {
+                    let beside = configs.look(&name, &model.path(), &entries);
+                    entries.iter().for_each(|entry| version(&name, entry, beside.as_ref(), now, &mut listing));
+                }
                 Err(error) => listing.remarks.push(error),
             }
+            seen.insert(model.path());
             listing.models.push(name);
         }
+        configs.keep(&self.root, &seen);
         Ok(listing)
     }
 }
 
-fn version(model: &ModelName, entry: &DirEntry, now: SystemTime, listing: &mut Listing) {
+fn version(model: &ModelName, entry: &DirEntry, beside: Option<&Beside>, now: SystemTime, listing: &mut Listing) {
     let path = entry.path();
-    if !path.is_dir() {
+    let name = entry.file_name();
+    if !path.is_dir() || (beside.is_some() && name == triton::WARMUP) {
         return;
     }
-    let name = entry.file_name();
     let Some(version) = name.to_str().filter(|n| !n.starts_with('0')).and_then(|n| n.parse().ok()) else {
         let rule = "a version directory is called by a whole number without leading zeros";
         listing.remarks.push(Error::new(Code::BadManifest, format!("{}: {rule}", path.display())));
         return;
     };
     // A directory that goes away while it is read was not complete: the next look tells.
-    if let Ok(Some((fingerprint, still))) = fingerprint(&path, now) {
-        listing.found.push(Found { model: model.clone(), version, path, fingerprint, still });
-    }
+    let Ok(files) = fingerprint(&path) else { return };
+    let overruled = beside.is_some() && path.join(manifest::FILE).is_file();
+    let beside = beside.filter(|_| !overruled);
+    // The versions of an ensemble may be empty: all that it is stands in its configuration. Where that is broken, it tells why.
+    let own = files.or_else(|| {
+        let may_be_empty = |beside: &Beside| beside.config.as_ref().map_or(true, |config| config.ensemble.is_some());
+        beside.is_some_and(may_be_empty).then_some((Fingerprint(0), SystemTime::UNIX_EPOCH))
+    });
+    let Some((own, changed)) = own else { return };
+    let (fingerprint, changed) = match beside {
+        Some(beside) => (Fingerprint(triton::hash(&(own, beside.fingerprint))), changed.max(beside.changed)),
+        None => (own, changed),
+    };
+    let still = now.duration_since(changed).unwrap_or_default();
+    let config = beside.map(|beside| beside.config.clone());
+    listing.found.push(Found { model: model.clone(), version, path, fingerprint, still, config, overruled });
 }
 
 /// Every file below a version's directory, as paths relative to it, sorted; hidden ones left out.
@@ -116,7 +146,7 @@ fn entries(path: &Path) -> io::Result<Vec<DirEntry>> {
 }
 
 /// `None` where the directory holds no file yet.
-fn fingerprint(version: &Path, now: SystemTime) -> io::Result<Option<(Fingerprint, Duration)>> {
+fn fingerprint(version: &Path) -> io::Result<Option<(Fingerprint, SystemTime)>> {
     let mut hasher = DefaultHasher::new();
     let mut newest = None;
     for file in files(version)? {
@@ -126,13 +156,12 @@ fn fingerprint(version: &Path, now: SystemTime) -> io::Result<Option<(Fingerprin
         (&file, meta.len(), changed).hash(&mut hasher);
         newest = newest.max(Some(changed));
     }
-    let still = |newest: SystemTime| now.duration_since(newest).unwrap_or_default();
-    Ok(newest.map(|newest| (Fingerprint(hasher.finish()), still(newest))))
+    Ok(newest.map(|newest| (Fingerprint(hasher.finish()), newest)))
 }
 
 /// The time of the last change to content or inode, which, unlike the time of modification, a copying tool cannot set back.
 #[cfg(unix)]
-fn changed(meta: &Metadata) -> SystemTime {
+pub(crate) fn changed(meta: &Metadata) -> SystemTime {
     use std::os::unix::fs::MetadataExt;
     let seconds = u64::try_from(meta.ctime()).unwrap_or_default();
     let nanos = u32::try_from(meta.ctime_nsec()).unwrap_or_default();
@@ -140,7 +169,7 @@ fn changed(meta: &Metadata) -> SystemTime {
 }
 
 #[cfg(not(unix))]
-fn changed(meta: &Metadata) -> SystemTime {
+pub(crate) fn changed(meta: &Metadata) -> SystemTime {
     meta.modified().unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
@@ -180,6 +209,47 @@ mod tests {
         assert_ne!(second, first);
         write(&root.path().join("a/1/more"), "");
         assert_ne!(look(), second);
+    }
+
+    #[test]
+    fn a_configuration_belongs_to_each_version_without_a_manifest_and_is_read_anew_when_it_changes() {
+        let root = tempfile::tempdir().expect("a directory");
+        let mut configs = Configs::default();
+        let mut look =
+            || Directory { root: root.path().to_owned() }.list_with(SystemTime::now(), &mut configs).expect("readable").found;
+        write(&root.path().join("a/1/model.onnx"), "x");
+        write(&root.path().join("a/2/model.onnx"), "x");
+        write(&root.path().join("a/2/model.yaml"), "");
+        let plain = look();
+        write(&root.path().join("a/config.pbtxt"), "max_batch_size: 4");
+        write(&root.path().join("a/labels.txt"), "no");
+        let first = look();
+        let config = |found: &[Found]| found[0].config().expect("a good one").cloned().expect("there");
+        assert_eq!(config(&first).model.max_batch_size, 4);
+        assert_ne!(plain[0].fingerprint, first[0].fingerprint);
+        assert!(first[1].config.is_none() && first[1].overruled, "its manifest takes the place of the configuration");
+        assert_eq!(plain[1].fingerprint, first[1].fingerprint);
+        let again = look();
+        assert!(std::sync::Arc::ptr_eq(&config(&first), &config(&again)), "it is read once");
+        write(&root.path().join("a/labels.txt"), "yes and no");
+        let labelled = look();
+        assert_ne!(labelled[0].fingerprint, first[0].fingerprint, "its labels belong to it");
+        assert!(std::sync::Arc::ptr_eq(&config(&first), &config(&labelled)));
+        write(&root.path().join("a/config.pbtxt"), "max_batch_size: many");
+        assert!(look()[0].config().is_err());
+    }
+
+    #[test]
+    fn an_ensemble_needs_no_files_in_its_versions() {
+        let root = tempfile::tempdir().expect("a directory");
+        let steps = "platform: \"ensemble\" ensemble_scheduling { step [ { model_name: \"m\" input_map { key: \"x\" value: \"a\" } output_map { key: \"y\" value: \"b\" } } ] }";
+        let ends = "input [ { name: \"a\" data_type: TYPE_FP32 dims: [ 1 ] } ] output [ { name: \"b\" data_type: TYPE_FP32 dims: [ 1 ] } ]";
+        write(&root.path().join("e/config.pbtxt"), &format!("{steps} {ends}"));
+        fs::create_dir(root.path().join("e/1")).expect("made");
+        let look = || Directory { root: root.path().to_owned() }.list(SystemTime::now()).expect("readable").found;
+        assert!(matches!(&look()[..], [only] if only.ensemble().is_some()), "{:?}", look());
+        write(&root.path().join("e/config.pbtxt"), "platform: \"ensemble\"");
+        assert!(matches!(&look()[..], [only] if only.config().is_err()), "a broken one is there to be told: {:?}", look());
     }
 
     #[test]
