@@ -155,7 +155,7 @@ fn json_cases() -> Vec<Case> {
         row("add", "a list", "[]", "malformed", "no inference request"),
         row("add", "null", "null", "malformed", "no inference request"),
         row("add", "no inputs", "{}", "malformed", "inputs"),
-        row("add", "inputs that are no list", r#"{"inputs":3}"#, "malformed", "sequence"),
+        row("add", "inputs that are no list", r#"{"inputs":3}"#, "malformed", "a list of tensors"),
         row("add", "an input that is no object", r#"{"inputs":[1]}"#, "malformed", "tensor"),
         row("add", "inputs twice", r#"{"inputs":[],"inputs":[]}"#, "malformed", "inputs"),
         row("add", "no name", r#"{"inputs":[{"shape":[1,2],"datatype":"FP32","data":[1,2]}]}"#, "malformed", "name"),

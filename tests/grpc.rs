@@ -24,7 +24,7 @@ fn start(more: &str) -> (Folder, Gateway) {
     let folder = Folder::default();
     folder.publish("add", 1, &onnx::add_constant(1.0, 2));
     folder.publish("slow", 1, &slow());
-    let batching = "{ max_rows: 1, queue_timeout: 60s, execution: threads, instances: 1 }";
+    let batching = "{ max_rows: 1, queue_rows: 1000000, queue_timeout: 60s, execution: threads, instances: 1 }";
     let config = format!("models: [ {{ name: add }}, {{ name: slow, batching: {batching} }} ]\n{more}");
     let gateway = Gateway::start(&folder, &config);
     (folder, gateway)

@@ -38,8 +38,8 @@ impl Parameters {
     /// Why it cannot be taken: it has another type than it must have, or a name that is reserved.
     pub fn take(&mut self, key: &str, value: Scalar<'_>) -> Result<(), String> {
         let place = match key {
-            "binary_data" => return flag(key, value).map(|flag| self.binary_data = Some(flag)),
-            "binary_data_output" => return flag(key, value).map(|flag| self.binary_data_output = Some(flag)),
+            "binary_data" => return flag(key, value).and_then(|flag| once(&mut self.binary_data, key, flag)),
+            "binary_data_output" => return flag(key, value).and_then(|flag| once(&mut self.binary_data_output, key, flag)),
             "binary_data_size" => &mut self.binary_data_size,
             "classification" => &mut self.classification,
             "priority" => &mut self.priority,
@@ -58,8 +58,8 @@ impl Parameters {
             Scalar::Int(number) => u64::try_from(number).ok(),
             Scalar::Bool(_) | Scalar::Float(_) | Scalar::Text(_) | Scalar::Raw(_) | Scalar::Special(_) => None,
         };
-        *place = Some(number.ok_or_else(|| format!("parameter `{key}` is {value}, expected a whole number of 0 or more"))?);
-        Ok(())
+        let number = number.ok_or_else(|| format!("parameter `{key}` is {value}, expected a whole number of 0 or more"))?;
+        once(place, key, number)
     }
 
     /// How long the caller is willing to wait; 0 leaves that to the operator.
@@ -90,6 +90,14 @@ impl Parameters {
                 Err(Error::new(Code::Unsupported, format!("parameter `{name}` asks for something that is not served here")))
             }
         }
+    }
+}
+
+/// Two readers of a body in which it is there twice could go by the first and by the last.
+fn once<T>(slot: &mut Option<T>, key: &str, value: T) -> Result<(), String> {
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(format!("parameter `{key}` is there twice")),
     }
 }
 

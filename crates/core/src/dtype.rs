@@ -81,6 +81,27 @@ impl DType {
         }
     }
 
+    /// Appends a number as an element, cut to what the type has; nothing for [`DType::Bytes`].
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is cut to what the type has")]
+    pub fn push(self, number: f64, bytes: &mut Vec<u8>) {
+        match self {
+            Self::Bool => bytes.push(u8::from(number != 0.0)),
+            Self::Uint8 => bytes.push(number as u8),
+            Self::Uint16 => bytes.extend((number as u16).to_le_bytes()),
+            Self::Uint32 => bytes.extend((number as u32).to_le_bytes()),
+            Self::Uint64 => bytes.extend((number as u64).to_le_bytes()),
+            Self::Int8 => bytes.extend((number as i8).to_le_bytes()),
+            Self::Int16 => bytes.extend((number as i16).to_le_bytes()),
+            Self::Int32 => bytes.extend((number as i32).to_le_bytes()),
+            Self::Int64 => bytes.extend((number as i64).to_le_bytes()),
+            Self::Fp16 => bytes.extend(f16::from_f64(number).to_le_bytes()),
+            Self::Bf16 => bytes.extend(bf16::from_f64(number).to_le_bytes()),
+            Self::Fp32 => bytes.extend((number as f32).to_le_bytes()),
+            Self::Fp64 => bytes.extend(number.to_le_bytes()),
+            Self::Bytes => {}
+        }
+    }
+
     /// Whether elements are floating-point numbers.
     pub fn is_float(self) -> bool {
         matches!(self, Self::Fp16 | Self::Bf16 | Self::Fp32 | Self::Fp64)

@@ -8,7 +8,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use sluicegate_batch::Job;
 use sluicegate_core::shape::Dims;
 use sluicegate_core::{Code, Error, Request, Response, Result, Signature, Tensor};
-use sluicegate_registry::triton::ensemble::{Ensemble, Step};
+use sluicegate_triton::ensemble::{Ensemble, Step};
 
 use crate::route::Routed;
 

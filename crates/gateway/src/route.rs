@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use sluicegate_core::{Code, Error, ModelRef, Result};
 use sluicegate_registry::publish::MAX_NESTED;
-use sluicegate_registry::triton::ensemble::Step;
 use sluicegate_registry::{Live, Published, Table};
+use sluicegate_triton::ensemble::Step;
 
 use crate::limit::Permit;
 

@@ -150,7 +150,7 @@ fn names_of_a_default_version_do_not_change_with_its_number() {
     assert_eq!(ids(&before), ids(&after));
     assert_eq!(ids(&before)[0], "predict_models_fraud_predict_post");
     assert_eq!(schemas(&before)["fraud.Record"]["properties"], schemas(&after)["fraud.Record"]["properties"]);
-    assert_eq!(before["tags"].as_array().map(Vec::len), Some(3), "{}", before["tags"]);
+    assert_eq!(before["tags"].as_array().map(Vec::len), Some(5), "{}", before["tags"]);
 }
 
 #[test]

@@ -7,9 +7,9 @@ use sluicegate_core::{Code, Error, ModelName, Result, Signature};
 
 use crate::load::keeps;
 use crate::spec::Run;
-use crate::triton::ensemble::{Ensemble, Step};
-use crate::triton::tensors;
 use crate::verify::Verified;
+use sluicegate_triton::ensemble::{Ensemble, Step};
+use sluicegate_triton::tensors;
 
 /// An ensemble whose every step has a model that it fits.
 pub struct Assembled {

@@ -7,9 +7,10 @@ use sluicegate_batch::Padding;
 use sluicegate_core::{Code, Error, Result, Signature};
 use sluicegate_engine::{Engines, ModelFile, Opened};
 
+use crate::settle;
 use crate::spec::Run;
-use crate::triton::{self, settle, tensors};
 use crate::verify::Verified;
+use sluicegate_triton::{self as triton, tensors};
 
 /// A version that an engine holds, not yet proven to answer.
 pub struct Loaded {

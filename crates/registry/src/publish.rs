@@ -17,10 +17,10 @@ use crate::drain::Reaper;
 use crate::manifest::Lineage;
 use crate::source::Fingerprint;
 use crate::spec::{Aliases, Also, Run, Want};
-use crate::triton::ENSEMBLE;
-use crate::triton::ensemble::{Ensemble, Step};
 use crate::verify::Verified;
 use crate::warm::Warm;
+use sluicegate_triton::ENSEMBLE;
+use sluicegate_triton::ensemble::{Ensemble, Step};
 
 /// The most ensembles within each other.
 pub const MAX_NESTED: usize = 8;

@@ -20,14 +20,15 @@ use sluicegate_core::meter::Meters;
 use sluicegate_core::{Code, Digest, Error, ModelName, Result, metric};
 use sluicegate_engine::Engines;
 
+use crate::configs::Configs;
 use crate::drain::Reaper;
 use crate::manifest::Manifest;
 use crate::publish::{Live, Published};
+use crate::settle;
 use crate::source::dir::{Directory, Listing};
 use crate::source::{Fingerprint, Found};
 use crate::spec::{Also, Declared, Run, Spec, Want};
 use crate::status::{State, Status};
-use crate::triton::{Configs, settle};
 use crate::verify::Verified;
 use control::{Ask, Control, Reply, Trial, Waiter};
 use hold::{Hold, NOTHING};

@@ -1,7 +1,6 @@
 //! Rows to warm a version up with: its example where it has one, else values from the middle of what it allows.
 
 use bytes::Bytes;
-use half::{bf16, f16};
 use serde_json::Value;
 use sluicegate_core::shape::Dim;
 use sluicegate_core::signature::{About, Field};
@@ -119,30 +118,10 @@ fn tensor(dtype: DType, shape: Shape, row: &[Sample<'_>], rows: usize) -> Result
     let mut bytes = Vec::new();
     for sample in row {
         if let Sample::Number(number) = sample {
-            push(dtype, *number, &mut bytes);
+            dtype.push(*number, &mut bytes);
         }
     }
     Tensor::fixed(dtype, shape, bytes.repeat(rows).into()).map_err(fits)
-}
-
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a sample only has to be plausible")]
-pub(crate) fn push(dtype: DType, number: f64, bytes: &mut Vec<u8>) {
-    match dtype {
-        DType::Bool => bytes.push(u8::from(number != 0.0)),
-        DType::Uint8 => bytes.push(number as u8),
-        DType::Uint16 => bytes.extend((number as u16).to_le_bytes()),
-        DType::Uint32 => bytes.extend((number as u32).to_le_bytes()),
-        DType::Uint64 => bytes.extend((number as u64).to_le_bytes()),
-        DType::Int8 => bytes.extend((number as i8).to_le_bytes()),
-        DType::Int16 => bytes.extend((number as i16).to_le_bytes()),
-        DType::Int32 => bytes.extend((number as i32).to_le_bytes()),
-        DType::Int64 => bytes.extend((number as i64).to_le_bytes()),
-        DType::Fp16 => bytes.extend(f16::from_f64(number).to_le_bytes()),
-        DType::Bf16 => bytes.extend(bf16::from_f64(number).to_le_bytes()),
-        DType::Fp32 => bytes.extend((number as f32).to_le_bytes()),
-        DType::Fp64 => bytes.extend(number.to_le_bytes()),
-        DType::Bytes => {}
-    }
 }
 
 #[cfg(test)]

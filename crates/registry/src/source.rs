@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use sluicegate_core::{ModelName, Result};
 
-use crate::triton::Config;
-use crate::triton::ensemble::Ensemble;
+use sluicegate_triton::Config;
+use sluicegate_triton::ensemble::Ensemble;
 
 /// A version that a source has, whether complete or not.
 #[derive(Clone, Debug)]

@@ -8,7 +8,6 @@ use sluicegate_core::{Code, Digest, Error, Result};
 
 use crate::manifest::{FILE, Manifest};
 use crate::source::{Found, dir};
-use crate::triton;
 
 /// The file that is loaded, where no configuration names another one.
 pub(crate) const MODEL: &str = "model.onnx";
@@ -41,7 +40,7 @@ impl Verified {
     /// read.
     pub fn read(found: Found, manifest: Manifest) -> Result<Self> {
         let config = found.config()?.cloned();
-        let wanted = config.as_ref().map_or(MODEL, |config| config.model_file());
+        let wanted = config.as_ref().map_or(MODEL, |config| config.model_file().unwrap_or(MODEL));
         let ensemble = config.as_ref().filter(|config| config.ensemble.is_some());
         let io = |name: &str, error: std::io::Error| Error::new(Code::Io, format!("{name}: {error}"));
         let mut lines = Sha256::new();
@@ -78,7 +77,7 @@ impl Verified {
             (Some(model), _) => model,
             (None, Some(config)) => {
                 let hex = config.digest.as_str().trim_start_matches("sha256:");
-                lines.update(format!("{hex}  {}\n", triton::FILE));
+                lines.update(format!("{hex}  {}\n", sluicegate_triton::FILE));
                 Default::default()
             }
             (None, None) => {

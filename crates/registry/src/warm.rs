@@ -10,7 +10,7 @@ use sluicegate_engine::Engine;
 
 use crate::load::Loaded;
 use crate::sample;
-use crate::triton::warmup;
+use sluicegate_triton::warmup;
 
 /// Runs of each size; the shortest one counts, because the first ones pay for the engine's own preparations.
 const RUNS: usize = 4;

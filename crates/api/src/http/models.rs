@@ -8,8 +8,8 @@ use sluicegate_core::signature::TensorSpec;
 use sluicegate_core::{ModelName, ModelRef, Result, Signature};
 use sluicegate_registry::cache::Cache;
 use sluicegate_registry::publish::Batches;
-use sluicegate_registry::triton::ensemble::Step;
 use sluicegate_registry::{Live, Served, Table};
+use sluicegate_triton::ensemble::Step;
 
 use super::Api;
 use super::answer::{self, Dialect, Head};

@@ -7,6 +7,10 @@ use sluicegate_core::shape::Dim;
 use sluicegate_core::signature::{About, Feature};
 use sluicegate_core::{DType, Digest, Shape, Tensor};
 
+use sluicegate_core::Response;
+use sluicegate_core::response::Output;
+use sluicegate_core::signature::{Kind, TensorSpec};
+
 use super::*;
 
 fn rows_of(rest: &[Dim]) -> Vec<Dim> {

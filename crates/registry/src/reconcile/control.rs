@@ -14,8 +14,8 @@ use super::{Event, Thread, key};
 use crate::manifest::Manifest;
 use crate::source::Found;
 use crate::spec::{Declared, Overlay, Policy, Spec, Want};
-use crate::triton::ensemble::Ensemble;
 use crate::verify::Verified;
+use sluicegate_triton::ensemble::Ensemble;
 
 /// How long a load may take before its caller is told that it goes on.
 const PATIENCE: Duration = Duration::from_secs(300);

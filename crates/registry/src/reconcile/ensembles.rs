@@ -6,7 +6,7 @@ use sluicegate_core::{ModelName, Result};
 
 use super::Thread;
 use crate::assemble;
-use crate::triton::ensemble::Ensemble;
+use sluicegate_triton::ensemble::Ensemble;
 
 impl Thread {
     /// The steps of a model, as its newest version has them.

@@ -20,10 +20,10 @@ use crate::publish::{Live, Published};
 use crate::source::Found;
 use crate::spec::Run;
 use crate::status::{State, Status};
-use crate::triton::ENSEMBLE;
-use crate::triton::ensemble::Step;
 use crate::verify::Verified;
 use crate::warm::Warm;
+use sluicegate_triton::ENSEMBLE;
+use sluicegate_triton::ensemble::Step;
 
 /// Loads at once: one big model must not hold up the others, and serving needs the cores more.
 pub(super) const LOADERS: usize = 2;

@@ -11,7 +11,9 @@ use sluicegate_core::{Code, Error, ModelName, Result};
 
 use super::{Fingerprint, Found};
 use crate::manifest;
-use crate::triton::{self, Beside, Configs};
+use sluicegate_triton as triton;
+
+use crate::configs::{self, Beside, Configs};
 
 /// Most files in one version, and most directories below each other in it.
 const MAX_FILES: usize = 10_000;
@@ -101,7 +103,7 @@ fn version(model: &ModelName, entry: &DirEntry, beside: Option<&Beside>, now: Sy
     });
     let Some((own, changed)) = own else { return };
     let (fingerprint, changed) = match beside {
-        Some(beside) => (Fingerprint(triton::hash(&(own, beside.fingerprint))), changed.max(beside.changed)),
+        Some(beside) => (Fingerprint(configs::hash(&(own, beside.fingerprint))), changed.max(beside.changed)),
         None => (own, changed),
     };
     let still = now.duration_since(changed).unwrap_or_default();

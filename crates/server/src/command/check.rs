@@ -11,14 +11,14 @@ use sluicegate_registry::assemble::{self, Assembled};
 use sluicegate_registry::load::Loaded;
 use sluicegate_registry::manifest::Manifest;
 use sluicegate_registry::reconcile::Root;
+use sluicegate_registry::settle;
 use sluicegate_registry::source::Found;
 use sluicegate_registry::source::dir::Directory;
 use sluicegate_registry::spec::Run;
-use sluicegate_registry::triton::ensemble::Step;
-use sluicegate_registry::triton::settle;
 use sluicegate_registry::verify::Verified;
 use sluicegate_registry::warm::Warm;
 use sluicegate_registry::{Also, Declared, Spec, Want};
+use sluicegate_triton::ensemble::Step;
 
 use super::{COULD_NOT, NO, Output, Source, WELL, complain, say};
 use crate::app;

@@ -118,7 +118,7 @@ fn random(dtype: DType, shape: Shape, elements: usize) -> Result<Tensor> {
     for _ in 0..elements {
         let draw = next() >> 40;
         let number = if dtype.is_float() { draw as f64 / f64::from(1 << 24) } else { (draw & 1) as f64 };
-        crate::sample::push(dtype, number, &mut bytes);
+        dtype.push(number, &mut bytes);
     }
     Tensor::fixed(dtype, shape, bytes.into())
 }

@@ -1,21 +1,17 @@
 //! `config.pbtxt`: a model's configuration as Triton's repositories have it. What it says is honoured, or named.
 //!
-//! In reading order: [`fields`] (pure: which fields are served), [`settle`] (pure: who wins where two say something),
-//! [`tensors`] (what it says of inputs and outputs, against the model), [`warmup`] (its samples), [`ensemble`] (its steps).
+//! In reading order: [`fields`] (pure: which fields are served), [`settings`] (pure: batches, instances and versions), [`tensors`] (what it says of inputs and outputs, against the model), [`warmup`] (its samples), [`ensemble`] (its steps).
 
 pub mod ensemble;
 pub mod fields;
-pub mod settle;
+pub mod settings;
 pub mod tensors;
 pub mod warmup;
 
-use std::collections::{HashMap, HashSet};
-use std::fs::{DirEntry, File};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use sha2::{Digest as _, Sha256};
 use sluicegate_core::{Code, Digest, Error, ModelName, Result};
@@ -23,7 +19,6 @@ use sluicegate_proto::config::from_text;
 use sluicegate_proto::inference::ModelConfig;
 use sluicegate_proto::inference::model_config::SchedulingChoice;
 
-use crate::source::dir;
 use ensemble::Ensemble;
 
 /// Its name in a model's directory.
@@ -33,7 +28,7 @@ pub const FILE: &str = "config.pbtxt";
 pub const WARMUP: &str = "warmup";
 
 /// The largest one that is read, and the largest file of labels.
-const MAX_BYTES: u64 = 1024 * 1024;
+pub const MAX_BYTES: u64 = 1024 * 1024;
 
 /// What names the runtime of ONNX models, as `backend` or as `platform`.
 const ONNX: [&str; 3] = ["", "onnxruntime", "onnxruntime_onnx"];
@@ -93,7 +88,7 @@ impl Config {
         if !fails.is_empty() {
             return Err(bad(fails.join("; ")));
         }
-        settle::check(&model, &mut remarks)?;
+        settings::check(&model, &mut remarks)?;
         let ensemble = Ensemble::of(&model)?.map(Arc::new);
         if ensemble.is_some() {
             remarks.extend(ensemble::without_effect(&model));
@@ -101,12 +96,9 @@ impl Config {
         Ok(Self { model: Arc::new(model), digest, ensemble, remarks })
     }
 
-    /// The file that is loaded from a version's directory.
-    pub fn model_file(&self) -> &str {
-        match self.model.default_model_filename.as_str() {
-            "" => crate::verify::MODEL,
-            name => name,
-        }
+    /// The file that is to be loaded from a version's directory, where it says one.
+    pub fn model_file(&self) -> Option<&str> {
+        Some(self.model.default_model_filename.as_str()).filter(|name| !name.is_empty())
     }
 }
 
@@ -115,57 +107,11 @@ fn bad(message: impl std::fmt::Display) -> Error {
     Error::new(Code::BadManifest, format!("{FILE}: {message}"))
 }
 
-/// What a model's directory has beside its versions.
-pub(crate) struct Beside {
-    pub(crate) config: Result<Arc<Config>>,
-    /// Of the names, sizes and change times of the files beside the versions.
-    pub(crate) fingerprint: u64,
-    /// When the last of them changed.
-    pub(crate) changed: SystemTime,
-}
-
-/// The configurations that were read, by their paths: a file is read anew when it has changed.
-#[derive(Debug, Default)]
-pub struct Configs(HashMap<PathBuf, (u64, Result<Arc<Config>>)>);
-
-impl Configs {
-    /// What a model has beside its versions; `None` without a configuration.
-    pub(crate) fn look(&mut self, model: &ModelName, directory: &Path, entries: &[DirEntry]) -> Option<Beside> {
-        let path = directory.join(FILE);
-        let own = path.metadata().ok().filter(std::fs::Metadata::is_file)?;
-        let stamp = hash(&(own.len(), dir::changed(&own)));
-        let config = match self.0.get(&path) {
-            Some((seen, config)) if *seen == stamp => config.clone(),
-            _ => read(&path, MAX_BYTES).and_then(|bytes| Config::parse(model, &bytes)).map(Arc::new),
-        };
-        self.0.insert(path, (stamp, config.clone()));
-        let mut files: Vec<PathBuf> = entries.iter().map(|entry| directory.join(entry.file_name())).collect();
-        files.retain(|path| !path.is_dir());
-        let warmup = directory.join(WARMUP);
-        files.extend(dir::files(&warmup).unwrap_or_default().into_iter().map(|file| warmup.join(file)));
-        let (mut hasher, mut changed) = (DefaultHasher::new(), dir::changed(&own));
-        for file in files {
-            let Ok(meta) = file.metadata() else { continue };
-            changed = changed.max(dir::changed(&meta));
-            (file, meta.len(), dir::changed(&meta)).hash(&mut hasher);
-        }
-        Some(Beside { config, fingerprint: hasher.finish(), changed })
-    }
-
-    /// Forgets those below a root whose models were not seen.
-    pub(crate) fn keep(&mut self, root: &Path, seen: &HashSet<PathBuf>) {
-        self.0.retain(|path, _| !path.starts_with(root) || path.parent().is_some_and(|model| seen.contains(model)));
-    }
-}
-
-pub(crate) fn hash(what: &impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    what.hash(&mut hasher);
-    hasher.finish()
-}
-
 /// Reads a file that must not be larger than this.
-fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
+///
+/// # Errors
+/// [`Code::Io`] where it cannot be read, [`Code::BadManifest`] where it is larger.
+pub fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let io = |error: std::io::Error| Error::new(Code::Io, format!("{name}: {error}"));
     let mut bytes = Vec::new();

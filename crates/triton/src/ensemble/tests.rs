@@ -7,7 +7,7 @@ use sluicegate_core::signature::TensorSpec;
 use sluicegate_proto::config::from_text;
 
 use super::*;
-use crate::triton::tensors;
+use crate::tensors;
 
 const ENDS: &str = r#"platform: "ensemble" max_batch_size: 4
     input [ { name: "a" data_type: TYPE_FP32 dims: [ 2 ] } ] output [ { name: "z" data_type: TYPE_FP32 dims: [ 2 ] } ]"#;

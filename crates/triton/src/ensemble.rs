@@ -157,7 +157,7 @@ impl Ensemble {
 }
 
 /// What an ensemble's configuration says to no effect.
-pub(super) fn without_effect(config: &ModelConfig) -> Vec<String> {
+pub(crate) fn without_effect(config: &ModelConfig) -> Vec<String> {
     let cached = config.response_cache.is_some_and(|cache| cache.enable);
     [
         (!config.model_warmup.is_empty(), "model_warmup has no effect: the steps of an ensemble are warm before it is served"),
