@@ -10,7 +10,7 @@ use sluicegate_testkit::onnx;
 use sluicegate_testkit::process::{Ended, command, run, write_config};
 
 fn serve(args: &[&str]) -> Command {
-    let free = ["serve", "--http", "127.0.0.1:0", "--ops", "127.0.0.1:0"];
+    let free = ["serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--ops", "127.0.0.1:0"];
     command(free.iter().chain(args))
 }
 
@@ -52,9 +52,10 @@ fn a_port_in_use_names_the_flag_that_changes_it() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("an address").to_string();
     let models = folder.models();
-    for (flag, other) in [("--http", "--ops"), ("--ops", "--http")] {
-        let args = ["serve", "--models", path(&models), other, "127.0.0.1:0", flag, &address];
-        says(&complaint(command(args)), &[&address, "in use", flag]);
+    let flags = ["--http", "--grpc", "--ops"];
+    for flag in flags {
+        let addresses = flags.map(|each| [each, if each == flag { &address } else { "127.0.0.1:0" }]).concat();
+        says(&complaint(command(["serve", "--models", path(&models)].into_iter().chain(addresses))), &[&address, "in use", flag]);
     }
 }
 

@@ -16,7 +16,7 @@ MODELS = ROOT / "models"
 
 def gateway(name: str, models: Path, batching: dict | None = None) -> Server:
     """Sluicegate; without `batching`, on nothing but its defaults."""
-    addresses = ["--http", "127.0.0.1:{0}", "--ops", "127.0.0.1:{1}"]
+    addresses = ["--http", "127.0.0.1:{0}", "--grpc", "127.0.0.1:0", "--ops", "127.0.0.1:{1}"]
     command = [str(ROOT / "target/release/sluicegate"), "serve", *addresses]
     if batching is None:
         return Server(name, [*command, "--models", str(models)], directory=ROOT)
