@@ -1,8 +1,10 @@
 """What the tests share: gateways on both engines, started at their first use and kept to the end of the run."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -77,3 +79,32 @@ def gateway(gateways: Callable[..., Gateway], engine: str) -> Gateway:
 def made(gateways: Callable[..., Gateway], engine: str) -> Gateway:
     """The models of the zoo."""
     return gateways(engine, "zoo")
+
+
+@pytest.fixture(scope="session")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], tuple[Gateway, Path]]]:
+    """A gateway for each engine whose callers may load and unload, and its registry: one sample model, to be changed.
+    Every test leaves both as they were."""
+    running_ones: dict[str, tuple[Gateway, Path]] = {}
+    with ExitStack() as stack:
+
+        def get(engine: str) -> tuple[Gateway, Path]:
+            if engine not in running_ones:
+                directory = tmp_path_factory.mktemp(f"control-{engine}")
+                registry = directory / "models"
+                shutil.copytree(MODELS / "fraud", registry / "fraud")
+                gateway = running(directory, engine, {"own": registry}, None, protocols={"control": True})
+                running_ones[engine] = stack.enter_context(gateway), registry
+            return running_ones[engine]
+
+        yield get
+
+
+@pytest.fixture
+def controlled(started, engine: str) -> Gateway:
+    return started(engine)[0]
+
+
+@pytest.fixture
+def registry(started, engine: str) -> Path:
+    return started(engine)[1]

@@ -2,9 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,38 +10,9 @@ from tritonclient.http import InferenceServerClient, InferInput, InferRequestedO
 from tritonclient.utils import InferenceServerException
 
 from gateway import Gateway, running
-from samples import MODELS, newest
+from samples import newest
 
 MODEL = "fraud"
-
-
-@pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], tuple[Gateway, Path]]]:
-    """A gateway for each engine whose callers may load and unload, and its registry: one sample model, to be changed.
-    Every test leaves both as they were."""
-    running_ones: dict[str, tuple[Gateway, Path]] = {}
-    with ExitStack() as stack:
-
-        def get(engine: str) -> tuple[Gateway, Path]:
-            if engine not in running_ones:
-                directory = tmp_path_factory.mktemp(f"control-{engine}")
-                registry = directory / "models"
-                shutil.copytree(MODELS / MODEL, registry / MODEL)
-                gateway = running(directory, engine, {"own": registry}, None, protocols={"control": True})
-                running_ones[engine] = stack.enter_context(gateway), registry
-            return running_ones[engine]
-
-        yield get
-
-
-@pytest.fixture
-def controlled(started, engine: str) -> Gateway:
-    return started(engine)[0]
-
-
-@pytest.fixture
-def registry(started, engine: str) -> Path:
-    return started(engine)[1]
 
 
 @pytest.fixture

@@ -310,7 +310,7 @@ pub fn write(response: &Response) -> Result<Vec<u8>> {
 /// are left out.
 ///
 /// # Errors
-/// Those of [`write`].
+/// Those of [`write()`].
 pub fn write_csv(response: &Response) -> Result<Vec<u8>> {
     let count = rows(response)?;
     let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::with_capacity(4 * response.payload()));
