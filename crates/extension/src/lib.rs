@@ -52,8 +52,7 @@ impl Controls<'_> {
         if self.allowed {
             return Ok(());
         }
-        let message =
-            "callers may not load and unload models or change what is logged here; set protocols.control to true to allow it";
+        let message = "callers may not list, load or unload models or change what is logged here; set protocols.control to true to allow it";
         Err(Error::new(Code::Forbidden, message))
     }
 }
