@@ -100,6 +100,10 @@ pub fn read_examples(signature: &Signature, content: &[u8], verb: Verb) -> Resul
         known(body.signature_name.as_ref().map(|Name(name)| &**name), verb)?;
         let mut rows = Rows::new(signature);
         let context = body.context.map(RawValue::get).filter(|context| *context != "null");
+        if let Some(other) = context.filter(|context| !context.starts_with('{')) {
+            let shown: String = other.chars().take(20).collect();
+            return Err(serde_json::Error::custom(format!("`context` is an object of named values, got `{shown}`")));
+        }
         whole(body.examples.get(), List { rows: &mut rows, context, records: true })?;
         rows.finish().map_err(serde_json::Error::custom)
     })

@@ -1,4 +1,5 @@
-//! The routes of the protocol's extensions: configuration, statistics, repository, text, what is logged, and what is not served.
+//! The routes of the protocol's extensions: configuration, statistics, repository, text, and what is logged. Those that are there to
+//! refuse, for traces and shared memory, are not a part of what is served.
 
 use serde_json::{Value, json};
 
@@ -41,26 +42,10 @@ pub(super) fn add(parts: &mut Parts) {
     add_repository(parts);
     let settings = "What is logged";
     add_one(parts, &get("/v2/logging", "log_settings", settings, "LogSettings", &[]));
-    add_one(
-        parts,
-        &Route {
-            description: "Takes `log_error`, `log_warning`, `log_info` and `log_verbose_level`, each standing for everything that is \
-                          more severe too. Answered with 403 unless the operator has set `protocols.control`.",
-            ..post("/v2/logging", "change_log_settings", "Change what is logged", Some("LogSettings"), &["403", "501"])
-        },
-    );
-    for path in ["/v2/trace/setting", "/v2/models/{model}/trace/setting"] {
-        let errors: &[_] = if path.contains("{model}") { &["404"] } else { &[] };
-        add_one(parts, &get(path, "trace_settings", "Trace settings, which are off", "TraceSettings", errors));
-        add_refused(parts, "post", path, "change_trace_settings");
-    }
-    for memory in ["/v2/systemsharedmemory", "/v2/cudasharedmemory"] {
-        for region in ["", "/region/{region}"] {
-            add_refused(parts, "get", &format!("{memory}{region}/status"), "shared_memory_status");
-            add_refused(parts, "post", &format!("{memory}{region}/unregister"), "shared_memory_unregister");
-        }
-        add_refused(parts, "post", &format!("{memory}/region/{{region}}/register"), "shared_memory_register");
-    }
+    let route = post("/v2/logging", "change_log_settings", "Change what is logged", Some("LogSettings"), &["403", "501"]);
+    let about = "Each of `log_error`, `log_warning`, `log_info` and `log_verbose_level` stands for everything that is more severe too. \
+                 Answered with 403 unless the operator has set `protocols.control`.";
+    add_one(parts, &Route { body: Some(("LogChange", false)), description: about, ..route });
 }
 
 fn get<'a>(
@@ -118,23 +103,6 @@ fn add_repository(parts: &mut Parts) {
         let route = post(&path, "unload_model", "Unload a model", None, &["403", "404", "501", "503", "504"]);
         add_one(parts, &Route { body: Some(("UnloadRequest", false)), description: unload, ..route });
     }
-    for what in ["load", "unload"] {
-        let path = format!("/v2/repository/{{repository}}/models/{{model}}/{what}");
-        let about = "A load or an unload names no repository: refused, with 403 or 501.";
-        let route = post(&path, "of_repository", "Not served", None, &["403", "501"]);
-        add_one(parts, &Route { body: Some(("LoadRequest", false)), description: about, ..route });
-    }
-}
-
-/// What is answered with 501, whatever is asked.
-fn add_refused(parts: &mut Parts, method: &'static str, path: &str, function: &'static str) {
-    let operation = json!({
-        "tags": [V2],
-        "summary": "Not served",
-        "parameters": parameters(path),
-        "responses": { "501": reference("responses", "InferenceUnsupported") },
-    });
-    parts.operation(function, method, path, operation);
 }
 
 fn add_one(parts: &mut Parts, route: &Route<'_>) {
@@ -174,13 +142,11 @@ fn add_one(parts: &mut Parts, route: &Route<'_>) {
 }
 
 fn add_components(parts: &mut Parts) {
-    for (name, about) in [("Repository", "The name of a registry."), ("Region", "The name of a region.")] {
-        let parameter = json!({
-            "name": name.to_lowercase(), "in": "path", "required": true, "description": about,
-            "schema": { "type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$" },
-        });
-        parts.parameters.insert(name.into(), parameter);
-    }
+    let parameter = json!({
+        "name": "repository", "in": "path", "required": true, "description": "The name of a registry.",
+        "schema": { "type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$" },
+    });
+    parts.parameters.insert("Repository".into(), parameter);
     for (name, description) in [
         ("InferenceForbidden", "The operator has not allowed that: `protocols.control` is false."),
         ("InferenceSlowBody", "The body did not come in time."),
@@ -229,7 +195,7 @@ fn add_components(parts: &mut Parts) {
         &["name", "state", "reason"],
     );
     add("RepositoryIndexRequest", json!({ "ready": flag }), &[]);
-    let which = json!({ "version": { "type": ["string", "integer"] }, "digest": text });
+    let which = json!({ "version": { "type": ["string", "integer"], "minimum": 0, "maximum": 1_u64 << 53 }, "digest": text });
     let parameters = |more: Value| {
         let mut properties = which.clone();
         for (key, value) in more.as_object().into_iter().flatten() {
@@ -251,8 +217,7 @@ fn add_components(parts: &mut Parts) {
     let settings = json!({
         "log_error": flag, "log_warning": flag, "log_info": flag, "log_verbose_level": number, "log_file": text, "log_format": text,
     });
-    add("LogSettings", settings, &[]);
-    add("TraceSettings", json!({ "trace_level": texts }), &["trace_level"]);
+    add("LogSettings", settings.clone(), &[]);
     let scalars = json!({ "type": "object", "additionalProperties": { "type": ["string", "number", "boolean"] } });
     add("GenerateRequest", json!({ "id": text, "text_input": text, "parameters": scalars }), &["text_input"]);
     let said = json!({ "oneOf": [text, texts] });
@@ -263,6 +228,9 @@ fn add_components(parts: &mut Parts) {
     );
     let index = list(&reference("schemas", "RepositoryVersion"));
     parts.schemas.insert("RepositoryIndex".into(), index);
+    let mut change = json!({ "type": "object", "title": "LogChange", "properties": settings, "additionalProperties": false });
+    change["properties"]["log_verbose_level"]["maximum"] = u32::MAX.into();
+    parts.schemas.insert("LogChange".into(), change);
     let about = "One event, `data: ` and a GenerateResponse.";
     parts.schemas.insert("GenerateStream".into(), json!({ "type": "string", "description": about }));
 }

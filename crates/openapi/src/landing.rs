@@ -43,7 +43,8 @@ fn add_v1(parts: &mut Parts, record: Option<&Value>) {
         parts.operation(function, "get", path, operation);
     }
     let any = json!({ "description": "A value, a list or an object of named ones." });
-    let examples = json!({ "examples": { "type": "array", "items": { "type": "object" } }, "context": { "type": "object" } });
+    let examples =
+        json!({ "examples": { "type": "array", "items": { "type": "object" } }, "context": { "type": ["object", "null"] } });
     for (verb, summary, mut properties, answer, key) in [
         (
             "predict",
@@ -56,8 +57,12 @@ fn add_v1(parts: &mut Parts, record: Option<&Value>) {
         ("regress", "Find one number a row", examples, &["results"], "examples"),
     ] {
         properties["signature_name"] =
-            json!({ "type": "string", "enum": ["", "serving_default", format!("tensorflow/serving/{verb}")] });
+            json!({ "type": ["string", "null"], "enum": [null, "", "serving_default", format!("tensorflow/serving/{verb}")] });
         let mut body = json!({ "schema": { "type": "object", "properties": properties } });
+        match verb {
+            "predict" => body["schema"]["oneOf"] = json!([{ "required": ["instances"] }, { "required": ["inputs"] }]),
+            _ => body["schema"]["required"] = json!(["examples"]),
+        }
         if let Some(record) = record.filter(|_| verb == "predict") {
             body["examples"] = json!({ "one": { "summary": "One row", "value": { key: [record] } } });
         }

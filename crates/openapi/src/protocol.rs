@@ -106,7 +106,7 @@ fn add_infer(parts: &mut Parts, path: &str, request: Option<&Value>) {
 
 /// References to the parameters that the path names.
 pub(super) fn parameters(path: &str) -> Vec<Value> {
-    let named = [("{model}", "Model"), ("{version}", "Version"), ("{repository}", "Repository"), ("{region}", "Region")];
+    let named = [("{model}", "Model"), ("{version}", "Version"), ("{repository}", "Repository")];
     named.into_iter().filter(|(name, _)| path.contains(name)).map(|(_, component)| reference("parameters", component)).collect()
 }
 

@@ -124,9 +124,11 @@ fn parameters(said: &Map<String, Value>) -> Result<BTreeMap<String, ModelReposit
             Value::Bool(flag) => ParameterChoice::BoolParam(*flag),
             Value::String(text) => ParameterChoice::StringParam(text.clone()),
             Value::Number(number) => {
-                let number =
-                    number.as_i64().ok_or_else(|| bad(format!("parameter `{key}` is {number}, expected a whole number")))?;
-                ParameterChoice::Int64Param(number)
+                // `3.0` is whole, too; past 2^53 a double does not say which number it is.
+                let whole = |number: f64| (number.fract() == 0.0 && number.abs() <= 2_f64.powi(53)).then_some(number as i64);
+                let read = number.as_i64().or_else(|| number.as_f64().and_then(whole));
+                let wrong = || bad(format!("parameter `{key}` is {number}, expected a whole number"));
+                ParameterChoice::Int64Param(read.ok_or_else(wrong)?)
             }
             _ => return Err(bad(format!("parameter `{key}` is no string, number or boolean"))),
         };

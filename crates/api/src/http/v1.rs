@@ -4,6 +4,7 @@ use axum::Router;
 use axum::extract::{Request as HttpRequest, State};
 use axum::response::Response as HttpResponse;
 use axum::routing::get;
+use http::header::ALLOW;
 use http::{HeaderValue, StatusCode};
 use serde_json::{Map, Value, json};
 use sluicegate_codec::instances::{self, Verb};
@@ -22,7 +23,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub(super) fn routes() -> Router<Api> {
     let mut routes = Router::new().route("/", get(alive)).route("/v1/models", get(list));
     for model in ["/v1/models/{model}", "/v1/models/{model}/versions/{version}", "/v1/models/{model}/labels/{label}"] {
-        routes = routes.route(model, get(status).post(ask)).route(&format!("{model}/metadata"), get(metadata));
+        routes = routes.route(model, get(status).post(ask).fallback(other)).route(&format!("{model}/metadata"), get(metadata));
     }
     routes
 }
@@ -69,7 +70,7 @@ async fn ask(State(api): State<Api>, parts: Parts, request: HttpRequest) -> Http
         Some("regress") => Some(Verb::Regress),
         Some("explain") => None,
         Some(_) => return answer::nowhere(&request),
-        None => return not_that_way(&request, "POST needs a verb, as in /v1/models/{model}:predict"),
+        None => return not_that_way(&request, None),
     };
     match Exchange::enter(&api, Dialect::V2, target, request).await {
         Ok(exchange) => {
@@ -105,8 +106,21 @@ async fn results(api: &Api, exchange: &Exchange, verb: Verb) -> Result<HttpRespo
     exchange.ask(api, read, write).await
 }
 
-fn not_that_way(request: &HttpRequest, why: &str) -> HttpResponse {
-    answer::error(Dialect::V2, &Head::of(request.headers()), &Error::new(Code::MethodNotAllowed, why))
+async fn other(parts: Parts, request: HttpRequest) -> HttpResponse {
+    not_that_way(&request, read(&parts).1)
+}
+
+/// The path without a verb is another resource than that with one, though the router has one route for both.
+fn not_that_way(request: &HttpRequest, verb: Option<&str>) -> HttpResponse {
+    let (allowed, why) = match verb {
+        None => ("GET,HEAD", "POST needs a verb, as in /v1/models/{model}:predict; without one there is GET"),
+        Some("predict" | "classify" | "regress" | "explain") => ("POST", "a verb needs POST"),
+        Some(_) => return answer::nowhere(request),
+    };
+    let error = Error::new(Code::MethodNotAllowed, why);
+    let mut refusal = answer::error(Dialect::V2, &Head::of(request.headers()), &error);
+    refusal.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    refusal
 }
 
 /// `GET /v1/models/{model}[/versions/{version}|/labels/{label}]`: one body for both, KServe's name and readiness, and
@@ -116,8 +130,7 @@ async fn status(State(api): State<Api>, parts: Parts, request: HttpRequest) -> H
     let (target, verb) = read(&parts);
     match verb {
         None => {}
-        Some("predict" | "classify" | "regress" | "explain") => return not_that_way(&request, "a verb needs POST"),
-        Some(_) => return answer::nowhere(&request),
+        Some(_) => return not_that_way(&request, verb),
     }
     let table = api.gateway.published().load();
     let found = target.and_then(|target| Ok((table.find(target.model, target.version.as_ref())?, target.version.is_some())));

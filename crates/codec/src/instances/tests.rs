@@ -166,6 +166,7 @@ fn examples_share_a_context() {
     assert_eq!(inputs[0].1, floats(&[2, 2], vec![1.0, 7.0, 2.0, 7.0]));
     for (body, why) in [
         (json!({ "examples": [{ "amount": 1, "hour": 1 }], "context": { "hour": 7 } }), "`hour` is there twice"),
+        (json!({ "examples": [], "context": [7] }), "`context` is an object"),
         (json!({ "examples": [[1, 2]] }), "expected an object"),
         (json!({ "instances": [[1, 2]] }), "unknown field `instances`"),
         (json!({ "examples": [], "signature_name": "tensorflow/serving/regress" }), "signature_name"),
