@@ -13,8 +13,8 @@ use super::pulse::{Judge, Pulse, Pulsed, Verdict, Watched};
 use super::threads::Deal;
 use super::{Settings, Shutdown, Threads};
 
-/// How long a connection that was told to close may stay open without a request or an answer on its way: a client of
-/// HTTP/2 has to answer first, and one that is gone does not.
+/// How long a connection that was told to close may stay open without a request, an answer on its way, or a word from its client:
+/// one of HTTP/2 has to answer first and takes its time to read, and one that is gone does not.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// What all connections of a listener share.
@@ -52,6 +52,7 @@ impl Server {
             let mut timer = pin!(sleep(period));
             let mut judge = Judge::new(Instant::now());
             let mut closing = false;
+            let mut heard = 0;
             loop {
                 tokio::select! {
                     biased;
@@ -63,13 +64,16 @@ impl Server {
                     }
                     () = begun.as_mut(), if !closing => {
                         closing = true;
+                        pulse.close();
                         connection.as_mut().graceful_shutdown();
                         timer.as_mut().reset(Instant::now() + LINGER);
                     }
                     () = cut.as_mut() => return,
                     () = timer.as_mut() => {
                         let now = Instant::now();
-                        if closing && pulse.is_quiet() {
+                        let before = heard;
+                        heard = pulse.reads();
+                        if closing && heard == before && pulse.is_quiet() {
                             return;
                         }
                         let next = if closing { LINGER } else { period };
@@ -80,6 +84,7 @@ impl Server {
                             Verdict::Idle if closing => return,
                             Verdict::Idle => {
                                 closing = true;
+                                pulse.close();
                                 connection.as_mut().graceful_shutdown();
                                 timer.as_mut().reset(now + LINGER);
                             }

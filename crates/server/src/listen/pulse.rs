@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
@@ -32,6 +33,8 @@ pub(super) struct Pulse {
     unblocked: AtomicU32,
     /// Whether the first bytes were those of HTTP/2, whose control frames come between requests too.
     http2: AtomicBool,
+    /// Whether it was told to close when its requests are answered.
+    closing: AtomicBool,
 }
 
 /// What is to be done with a connection.
@@ -49,6 +52,22 @@ impl Pulse {
     /// Whether no request is in work and no answer is on its way.
     pub(super) fn is_quiet(&self) -> bool {
         self.active.load(Relaxed) == 0 && !self.blocked.load(Relaxed)
+    }
+
+    /// Tells that the connection is to close.
+    pub(super) fn close(&self) {
+        self.closing.store(true, Relaxed);
+    }
+
+    /// Reads so far that brought something.
+    pub(super) fn reads(&self) -> u32 {
+        self.reads.load(Relaxed)
+    }
+
+    /// Whether the client may say more before it has taken all that was written: what HTTP/1.1 has open when it is told to
+    /// close is idle, or was answered to its end.
+    fn may_say_more(&self) -> bool {
+        self.http2.load(Relaxed) || !self.closing.load(Relaxed)
     }
 
     /// Tells of a write.
@@ -123,7 +142,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Pulsed<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Pulsed<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Pulsed<T> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.inner).poll_write(cx, buf);
@@ -135,8 +154,19 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Pulsed<T> {
         Pin::new(&mut self.get_mut().inner).poll_flush(cx)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+    /// Ends what is written, and then takes what still comes until the client ends its side, too: to close a socket that has
+    /// something unread resets it, and the client loses what it has not taken yet. The connection's timer bounds the wait.
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.inner).poll_shutdown(cx))?;
+        let mut scratch = [MaybeUninit::uninit(); 4096];
+        while self.pulse.may_say_more() {
+            let mut buffer = ReadBuf::uninit(&mut scratch);
+            ready!(self.as_mut().poll_read(cx, &mut buffer))?;
+            if buffer.filled().is_empty() {
+                break;
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {

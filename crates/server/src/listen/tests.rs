@@ -10,6 +10,9 @@ use super::*;
 /// More than the buffers of two sockets hold.
 const BIG: usize = 32 << 20;
 
+/// More than the client's buffer holds, and less than the server's.
+const SOME: usize = 1 << 20;
+
 const LONG: Duration = Duration::from_secs(20);
 
 fn settings() -> Settings {
@@ -27,6 +30,7 @@ fn run(settings: Settings, grace: Duration) -> Running {
         .route("/", get(|| async { "hello" }))
         .route("/slow", get(|| async { tokio::time::sleep(Duration::from_millis(200)).await }))
         .route("/big", get(|| async { vec![b'x'; BIG] }))
+        .route("/some", get(|| async { vec![b'x'; SOME] }).post(|| async { vec![b'x'; SOME] }))
         .route("/never", get(std::future::pending::<()>));
     let listener = Listener::bind("http", SocketAddr::from(([127, 0, 0, 1], 0)), settings).expect("a free port");
     let address = listener.local_addr();
@@ -139,6 +143,51 @@ async fn an_answer_that_waits_for_its_client_in_http2_is_not_cut_short_by_a_drai
     tokio::time::sleep(Duration::from_millis(2500)).await;
     stream.write_all(&frame(8, 0, 1, &50u32.to_be_bytes())).await.expect("open");
     assert_eq!(data_until(&mut stream, 50).await, 50, "what was asked for goes on");
+}
+
+/// A connection whose client's system takes little before the client reads.
+async fn narrow(address: SocketAddr) -> TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(32 << 10).expect("a small buffer");
+    socket.connect(address).await.expect("connected")
+}
+
+#[tokio::test]
+async fn what_a_client_of_http2_says_after_the_end_does_not_take_its_answer_away() {
+    let running = run(settings(), LONG);
+    let mut stream = narrow(running.address).await;
+    let wide = (1_u32 << 30).to_be_bytes();
+    let window = [&[0, 4][..], &wide].concat();
+    let head = [&[0x82, 0x86, 0x01, 1][..], b"x", &[0x04, 5], b"/some"].concat();
+    let sent = [frame(4, 0, 0, &window), frame(4, 1, 0, &[]), frame(8, 0, 0, &wide), frame(1, 5, 1, &head)].concat();
+    stream.write_all(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &sent[..]].concat()).await.expect("sent");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    running.shutdown.begin();
+    // h2's own ping before the last GOAWAY: without its answer the connection lingers anyway.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    stream.write_all(&frame(6, 1, 0, &[0x0b, 0x7b, 0xa2, 0xf0, 0x8b, 0x9b, 0xfe, 0x54])).await.expect("open");
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        stream.write_all(&frame(8, 0, 0, &1_u32.to_be_bytes())).await.expect("open");
+    }
+    assert_eq!(data_until(&mut stream, SOME).await, SOME);
+    drop(stream);
+    assert_eq!(running.task.await.expect("no panic"), Drained { cut: 0 });
+}
+
+#[tokio::test]
+async fn an_early_answer_reaches_a_client_that_is_still_sending() {
+    let running = run(settings(), LONG);
+    let mut stream = narrow(running.address).await;
+    let head = "POST /some HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 8388608\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    for _ in 0..8 {
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        stream.write_all(&vec![0; SOME]).await.expect("taken");
+    }
+    let mut got = Vec::new();
+    timeout(LONG, stream.read_to_end(&mut got)).await.expect("in time").expect("to its end");
+    assert!(got.len() > SOME, "{}", got.len());
 }
 
 #[tokio::test]
