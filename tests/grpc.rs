@@ -228,6 +228,28 @@ fn bytes_that_are_no_message_are_the_callers_fault() {
 }
 
 #[test]
+fn an_answer_is_compressed_only_for_who_compresses() {
+    let (_folder, gateway) = start("");
+    for (encoding, flag, message) in [("identity", 0, Vec::new()), ("gzip", 1, gzip(&[]))] {
+        let mut stream = TcpStream::connect(gateway.grpc()).expect("connected");
+        stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+        let length = u32::try_from(message.len()).expect("short").to_be_bytes();
+        let body = [&[flag], &length[..], &message].concat();
+        let head = format!(
+            "POST /inference.GRPCInferenceService/ServerMetadata HTTP/1.1\r\nhost: x\r\ncontent-type: application/grpc\r\n\
+             grpc-encoding: {encoding}\r\ngrpc-accept-encoding: identity, deflate, gzip\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body)).expect("sent");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("an answer");
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert_eq!(answer.contains("grpc-encoding: "), encoding == "gzip", "{answer}");
+    }
+}
+
+#[test]
 fn a_message_that_does_not_come_is_not_waited_for() {
     let (_folder, gateway) = start("http: { body_timeout: 200ms }");
     let mut stream = TcpStream::connect(gateway.grpc()).expect("connected");
@@ -252,4 +274,9 @@ fn calls_in_flight_are_answered_when_the_gateway_ends() {
     assert!(ended.status.success(), "{:?}", ended.log);
     let answer = runtime.block_on(waits).expect("runs").expect("an answer").into_inner();
     assert_eq!(numbers(&answer).len(), rows * SLOW_WIDTH);
+}
+
+fn gzip(plain: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(plain).and_then(|()| encoder.finish()).expect("to memory")
 }

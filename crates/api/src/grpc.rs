@@ -7,7 +7,7 @@
 //! | ServerLive, ServerReady, ModelReady, ServerMetadata, ModelMetadata | [`models`] |
 //! | `grpc.health.v1` | [`health`] |
 //!
-//! [`codec`] makes messages of bytes, [`arriving`] bounds how long one may take to come, [`status`] makes a status of an error.
+//! `unary` frames the messages of ModelInfer, [`codec`] makes those of bytes that are compressed, [`arriving`] bounds how long one may take to come, [`status`] makes a status of an error.
 
 pub mod arriving;
 pub mod codec;
@@ -17,6 +17,7 @@ pub mod models;
 mod service;
 pub mod status;
 pub mod stream;
+mod unary;
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -92,12 +93,17 @@ impl Grpc {
     }
 
     /// Answers a call.
-    pub fn answer<B>(&self, request: Request<B>) -> Answering
+    ///
+    /// Who sends a message as it is, is answered so: nearly every client says that it reads compressed ones, without having been asked.
+    pub fn answer<B>(&self, mut request: Request<B>) -> Answering
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let time = self.api.body.time;
+        if unary::is_plain(request.headers()) {
+            request.headers_mut().remove(unary::ACCEPTED);
+        }
         if request.uri().path() == INFER {
             let request = request.map(|body| Arriving::new(body, Some(time)));
             return Answering(Box::pin(infer::answer(self.api.clone(), request)));

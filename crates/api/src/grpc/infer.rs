@@ -20,7 +20,7 @@ use tonic::{Request, Response, Status};
 
 use super::arriving::{self, Arriving};
 use super::codec::Protobuf;
-use super::{ENCODINGS, status};
+use super::{ENCODINGS, status, unary};
 use crate::http::answer::{self, Head};
 use crate::http::exchange::aside;
 use crate::http::{Api, caching};
@@ -79,6 +79,30 @@ where
             return status.into_http();
         }
     };
+    let answered = match unary::is_plain(request.headers()) {
+        true => plain(&api, permit, request).await,
+        false => return compressed(api, permit, request).await,
+    };
+    answered.unwrap_or_else(Status::into_http)
+}
+
+async fn plain<B>(api: &Api, permit: Permit, request: http::Request<Arriving<B>>) -> Result<HttpResponse, Status>
+where
+    B: http_body::Body<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let asked = Asked::of(request.headers());
+    let message = unary::read(request.into_body(), api.message, &asked.head).await?;
+    let (message, headers) = told(api, permit, &asked, message).await?;
+    Ok(unary::answer(&message, headers))
+}
+
+/// By tonic, which knows the compressions.
+async fn compressed<B>(api: Api, permit: Permit, request: http::Request<Arriving<B>>) -> HttpResponse
+where
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let bound = api.message;
     let mut grpc = tonic::server::Grpc::new(Protobuf::default()).max_decoding_message_size(bound);
     for encoding in ENCODINGS {
@@ -102,20 +126,30 @@ impl UnaryService<ModelInferRequest> for Call {
         let (api, permit) = (self.api.clone(), self.permit.take());
         Box::pin(async move {
             let (metadata, _, message) = request.into_parts();
-            let asked = Asked::of(metadata.as_ref());
-            let Answer { outcome, live } = run(&api, permit, &asked, message).await;
-            let (message, cached) = outcome.map_err(|error| status::of(&error, &asked.head, live.as_deref()))?;
-            let mut headers = HeaderMap::with_capacity(8);
-            headers.insert(answer::REQUEST_ID, asked.head.id.clone());
-            if let Some(cached) = cached {
-                headers.insert(caching::CACHE, HeaderValue::from_static(cached.name()));
-            }
-            if let Some(live) = live {
-                answer::sign_headers(&mut headers, &live);
-            }
+            let (message, headers) = told(&api, permit, &Asked::of(metadata.as_ref()), message).await?;
             Ok(Response::from_parts(MetadataMap::from_headers(headers), message, tonic::Extensions::default()))
         })
     }
+}
+
+/// Takes a message to its answer, and says in headers who gave it.
+async fn told(
+    api: &Api,
+    permit: impl Into<Option<Permit>>,
+    asked: &Asked,
+    message: ModelInferRequest,
+) -> Result<(ModelInferResponse, HeaderMap), Status> {
+    let Answer { outcome, live } = run(api, permit.into(), asked, message).await;
+    let (message, cached) = outcome.map_err(|error| status::of(&error, &asked.head, live.as_deref()))?;
+    let mut headers = HeaderMap::with_capacity(8);
+    headers.insert(answer::REQUEST_ID, asked.head.id.clone());
+    if let Some(cached) = cached {
+        headers.insert(caching::CACHE, HeaderValue::from_static(cached.name()));
+    }
+    if let Some(live) = live {
+        answer::sign_headers(&mut headers, &live);
+    }
+    Ok((message, headers))
 }
 
 /// What became of a message, and the version that it was for, where one was found.

@@ -126,7 +126,9 @@ impl Head {
     /// Reads the head.
     pub fn of(headers: &HeaderMap) -> Self {
         let own = |id: &&HeaderValue| (1..=MAX_ID).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic);
-        let id = headers.get(REQUEST_ID).filter(own).cloned().unwrap_or_else(new_id);
+        let mut id = headers.get(REQUEST_ID).filter(own).cloned().unwrap_or_else(new_id);
+        // HTTP/2 keeps what it has sent in a table, for when it is sent again, unless it is this; an id never is.
+        id.set_sensitive(true);
         Self { id, encoding: Encoding::accepted(headers), trace: headers.get(TRACEPARENT).cloned() }
     }
 

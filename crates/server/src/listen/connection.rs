@@ -15,7 +15,7 @@ use super::{Settings, Shutdown, Threads};
 
 /// How long a connection that was told to close may stay open without a request, an answer on its way, or a word from its client:
 /// one of HTTP/2 has to answer first and takes its time to read, and one that is gone does not.
-const LINGER: Duration = Duration::from_secs(1);
+pub(super) const LINGER: Duration = Duration::from_secs(5);
 
 /// What all connections of a listener share.
 pub(super) struct Server {

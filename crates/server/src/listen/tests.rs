@@ -140,7 +140,7 @@ async fn an_answer_that_waits_for_its_client_in_http2_is_not_cut_short_by_a_drai
     stream.write_all(&sent).await.expect("sent");
     assert_eq!(data_until(&mut stream, WINDOW as usize).await, WINDOW as usize);
     running.shutdown.begin();
-    tokio::time::sleep(Duration::from_millis(2500)).await;
+    tokio::time::sleep(connection::LINGER + Duration::from_secs(1)).await;
     stream.write_all(&frame(8, 0, 1, &50u32.to_be_bytes())).await.expect("open");
     assert_eq!(data_until(&mut stream, 50).await, 50, "what was asked for goes on");
 }

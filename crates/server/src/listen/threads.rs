@@ -1,8 +1,9 @@
 //! The threads that serve: one single-threaded runtime each, so that a request stays on the core that read it.
 //!
-//! A new connection goes to the thread that has the fewest; the requests of one HTTP/2 connection, which may be all that a
-//! proxy opens, are dealt out to all of them.
+//! A new connection goes to the thread that has the fewest. The requests of an HTTP/2 connection stay on its thread, too, until that
+//! has [`AHEAD`] more of them than another one: a proxy may open no other connection.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -10,20 +11,43 @@ use sluicegate_core::{Code, Error, Result};
 use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::CancellationToken;
 
+/// How many requests more than another thread has one of them may have before it hands requests over. To wake another core takes
+/// longer than a few cheap requests do, and with the connection here and its requests there, the two wait for each other.
+const AHEAD: usize = 8;
+
+thread_local! {
+    /// The place of this thread among those that serve.
+    static HERE: Cell<usize> = const { Cell::new(0) };
+}
+
 /// The threads that serve. They end with this, and with them whatever they still run.
 pub struct Threads {
     each: Vec<Thread>,
-    dealt: AtomicUsize,
     end: CancellationToken,
 }
 
 struct Thread {
     runtime: Handle,
     connections: Arc<AtomicUsize>,
+    /// Requests of HTTP/2.
+    requests: Arc<AtomicUsize>,
 }
 
-/// One connection's place on a thread.
+impl Thread {
+    fn new(runtime: Handle) -> Self {
+        Self { runtime, connections: Arc::default(), requests: Arc::default() }
+    }
+}
+
+/// The place of a connection or of a request on a thread.
 struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn take(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Relaxed);
+        Self(count.clone())
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
@@ -38,13 +62,14 @@ impl Threads {
     /// [`Code::Io`] where the machine gives no threads.
     pub fn start(count: usize) -> Result<Self> {
         let failed = |error| Error::new(Code::Io, format!("a serving thread cannot be started: {error}"));
-        let mut threads = Self { each: Vec::new(), dealt: AtomicUsize::new(0), end: CancellationToken::new() };
+        let mut threads = Self { each: Vec::new(), end: CancellationToken::new() };
         for number in 0..count {
             let runtime =
                 Builder::new_current_thread().enable_all().max_blocking_threads(count.max(2)).build().map_err(failed)?;
-            threads.each.push(Thread { runtime: runtime.handle().clone(), connections: Arc::default() });
+            threads.each.push(Thread::new(runtime.handle().clone()));
             let end = threads.end.clone();
             let serve = move || {
+                HERE.set(number);
                 runtime.block_on(end.cancelled());
                 // what blocks has had its grace
                 runtime.shutdown_background();
@@ -56,15 +81,13 @@ impl Threads {
 
     /// The runtime that this is called in, as one thread of many.
     pub fn here() -> Self {
-        let here = Thread { runtime: Handle::current(), connections: Arc::default() };
-        Self { each: vec![here], dealt: AtomicUsize::new(0), end: CancellationToken::new() }
+        Self { each: vec![Thread::new(Handle::current())], end: CancellationToken::new() }
     }
 
     /// Serves a connection on the thread that has the fewest. Only the one who accepts calls this, so that none is counted late.
     pub(super) fn serve(&self, connection: impl Future<Output = ()> + Send + 'static) {
         let Some(thread) = self.each.iter().min_by_key(|thread| thread.connections.load(Relaxed)) else { return };
-        thread.connections.fetch_add(1, Relaxed);
-        let place = Place(thread.connections.clone());
+        let place = Place::take(&thread.connections);
         thread.runtime.spawn(async move {
             connection.await;
             drop(place);
@@ -88,9 +111,14 @@ where
     F::Output: Send + 'static,
 {
     fn execute(&self, request: F) {
-        let Threads { each, dealt, .. } = &*self.0;
-        if let Some(thread) = each.get(dealt.fetch_add(1, Relaxed) % each.len().max(1)) {
-            thread.runtime.spawn(request);
-        }
+        let each = &self.0.each;
+        let busy = |thread: &&Thread| thread.requests.load(Relaxed);
+        let (Some(here), Some(idlest)) = (each.get(HERE.get()).or(each.first()), each.iter().min_by_key(busy)) else { return };
+        let thread = if busy(&here) >= busy(&idlest) + AHEAD { idlest } else { here };
+        let place = Place::take(&thread.requests);
+        thread.runtime.spawn(async move {
+            request.await;
+            drop(place);
+        });
     }
 }
