@@ -12,8 +12,9 @@ use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::CancellationToken;
 
 /// How many requests more than another thread has one of them may have before it hands requests over. To wake another core takes
-/// longer than a few cheap requests do, and with the connection here and its requests there, the two wait for each other.
-const AHEAD: usize = 8;
+/// longer than a cheap request does, and with the connection here and its requests there, the two wait for each other; sixteen cheap
+/// ones are what a run may hold a thread for ([`Execution::CHEAP`](sluicegate_batch::Execution::CHEAP)).
+const AHEAD: usize = 16;
 
 thread_local! {
     /// The place of this thread among those that serve.
