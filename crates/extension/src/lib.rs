@@ -1,13 +1,15 @@
 //! The protocol's extensions beside inference: what they mean, for every transport. They take and give the protobuf messages.
 //!
 //! In reading order: [`config`] (a version's configuration in Triton's words), [`statistics`] (what it has done), [`repository`]
-//! (loads and unloads by hand), [`overlay`] (a configuration that comes with a load), [`logging`], [`trace`]. Knows no transport.
+//! (loads and unloads by hand), [`overlay`] (a configuration that comes with a load), [`logging`], [`trace`],
+//! [`tensorflow`] (a signature in another protocol's words). Knows no transport.
 
 pub mod config;
 pub mod logging;
 pub mod overlay;
 pub mod repository;
 pub mod statistics;
+pub mod tensorflow;
 pub mod trace;
 
 use sluicegate_core::{Code, Error, Result};

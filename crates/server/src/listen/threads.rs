@@ -12,9 +12,9 @@ use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::CancellationToken;
 
 /// How many requests more than another thread has one of them may have before it hands requests over. To wake another core takes
-/// longer than a cheap request does, and with the connection here and its requests there, the two wait for each other; sixteen cheap
-/// ones are what a run may hold a thread for ([`Execution::CHEAP`](sluicegate_batch::Execution::CHEAP)).
-const AHEAD: usize = 16;
+/// longer than a few cheap requests do, and with the connection here and its requests there, the two wait for each other; with
+/// none handed over, one connection has one core (`loadtests/profile.md`).
+const AHEAD: usize = 8;
 
 thread_local! {
     /// The place of this thread among those that serve.
