@@ -1,7 +1,7 @@
 //! The threads that serve: one single-threaded runtime each, so that a request stays on the core that read it.
 //!
 //! A new connection goes to the thread that has the fewest. The requests of an HTTP/2 connection stay on its thread, too, until that
-//! has [`AHEAD`] more of them than another one: a proxy may open no other connection.
+//! has `AHEAD` more of them than another one: a proxy may open no other connection.
 
 use std::cell::Cell;
 use std::sync::Arc;
