@@ -31,7 +31,7 @@ pub struct Target {
     /// The outcome is a word that is the same for inputs that went the same way, or what did not hold.
     pub check: fn(&[u8], &mut Memory) -> Result<String, String>,
     /// Words of its language.
-    pub words: &'static [&'static str],
+    pub words: &'static [&'static [&'static str]],
     /// Most bytes that reading may ask the allocator for: for each byte of an input, and beside.
     pub memory: (usize, usize),
 }

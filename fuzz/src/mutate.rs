@@ -36,7 +36,7 @@ const NUMBERS: [&str; 24] = [
 ];
 
 /// Changes an input in one way or a few. `others` are inputs to take parts from, `words` those of its language.
-pub fn mutate(random: &mut fastrand::Rng, input: &mut Vec<u8>, others: &[Vec<u8>], words: &[&str]) {
+pub fn mutate(random: &mut fastrand::Rng, input: &mut Vec<u8>, others: &[Vec<u8>], words: &[&[&str]]) {
     for _ in 0..random.usize(1..=4) {
         let other = random.choice(others).map_or(&[][..], Vec::as_slice);
         match random.u8(0..16) {
@@ -77,8 +77,10 @@ pub fn mutate(random: &mut fastrand::Rng, input: &mut Vec<u8>, others: &[Vec<u8>
     }
 }
 
-fn random_word<'a>(random: &mut fastrand::Rng, words: &[&'a str]) -> &'a str {
-    random.choice(words).copied().unwrap_or_default()
+fn random_word<'a>(random: &mut fastrand::Rng, words: &[&[&'a str]]) -> &'a str {
+    let all = || words.iter().copied().flatten();
+    let count = all().count();
+    if count == 0 { "" } else { all().nth(random.usize(..count)).copied().unwrap_or_default() }
 }
 
 /// A part of so many bytes: short ones as often as long ones.
@@ -113,11 +115,11 @@ fn number(random: &mut fastrand::Rng, input: &mut Vec<u8>) {
     let starts: Vec<usize> = (0..input.len()).filter(|at| is_digit(at) && (*at == 0 || !is_digit(&(at - 1)))).collect();
     let Some(&start) = random.choice(&starts) else { return };
     let end = (start..input.len()).find(|at| !is_digit(at)).unwrap_or(input.len());
-    input.splice(start..end, random_word(random, &NUMBERS).bytes());
+    input.splice(start..end, random_word(random, &[&NUMBERS]).bytes());
 }
 
 /// Changes one value of the JSON in an input.
-fn tree(random: &mut fastrand::Rng, input: &mut Vec<u8>, other: &[u8], words: &[&str]) {
+fn tree(random: &mut fastrand::Rng, input: &mut Vec<u8>, other: &[u8], words: &[&[&str]]) {
     let Some((place, mut root)) = json(input) else { return number(random, input) };
     let mut at = random.usize(0..count(&root));
     let donor = json(other).map(|(_, mut donor)| {
@@ -131,7 +133,7 @@ fn tree(random: &mut fastrand::Rng, input: &mut Vec<u8>, other: &[u8], words: &[
     input.splice(place, text.into_bytes());
 }
 
-fn change(random: &mut fastrand::Rng, value: &mut Value, donor: Option<Value>, words: &[&str]) {
+fn change(random: &mut fastrand::Rng, value: &mut Value, donor: Option<Value>, words: &[&[&str]]) {
     match (random.u8(0..8), &mut *value) {
         (0..=1, Value::Array(items)) if !items.is_empty() => {
             let item = items[random.usize(0..items.len())].clone();
@@ -154,7 +156,7 @@ fn change(random: &mut fastrand::Rng, value: &mut Value, donor: Option<Value>, w
         (5, _) => *value = Value::String(random_word(random, words).trim_matches('"').to_owned()),
         (6, _) => *value = donor.unwrap_or_default(),
         // 1e400 is no number to the tree, and is put in by `number`.
-        _ => *value = serde_json::from_str(random_word(random, &NUMBERS)).unwrap_or(Value::Bool(random.bool())),
+        _ => *value = serde_json::from_str(random_word(random, &[&NUMBERS])).unwrap_or(Value::Bool(random.bool())),
     }
 }
 

@@ -15,12 +15,16 @@ use crate::drive::ACCEPTED;
 /// is asked for twice, an error quotes what it is about, and so many
 /// inputs of a protobuf message may be empty as fields of it are read.
 pub const TARGETS: &[Target] = &[
-    Target { name: "json", check: json::check, words: json::WORDS, memory: (64, 8 << 10) },
-    Target { name: "binary", check: binary::check, words: json::WORDS, memory: (64, 8 << 10) },
-    Target { name: "protobuf", check: protobuf::check, words: protobuf::WORDS, memory: (128, 3 << 20) },
-    Target { name: "record", check: record::check, words: record::WORDS, memory: (512, 64 << 10) },
-    Target { name: "pbtxt", check: pbtxt::check, words: pbtxt::WORDS, memory: (512, 64 << 10) },
+    Target { name: "json", check: json::check, words: &[json::WORDS, JSON], memory: (64, 8 << 10) },
+    Target { name: "binary", check: binary::check, words: &[json::WORDS, JSON], memory: (64, 8 << 10) },
+    Target { name: "protobuf", check: protobuf::check, words: &[protobuf::WORDS], memory: (128, 3 << 20) },
+    Target { name: "record", check: record::check, words: &[record::WORDS, JSON], memory: (512, 64 << 10) },
+    Target { name: "pbtxt", check: pbtxt::check, words: &[pbtxt::WORDS], memory: (512, 64 << 10) },
 ];
+
+/// The words of JSON itself.
+const JSON: &[&str] =
+    &["true", "false", "null", "[", "]", "{", "}", ":", ",", "\\u0000", "\\ud800", "\\\"", "\u{feff}", "\u{1f427}"];
 
 /// The outcome of an input that was taken.
 fn accepted(how: impl std::fmt::Display) -> String {

@@ -39,20 +39,6 @@ pub(super) const WORDS: &[&str] = &[
     "\"FP32\"",
     "\"FP64\"",
     "\"BYTES\"",
-    "true",
-    "false",
-    "null",
-    "[",
-    "]",
-    "{",
-    "}",
-    ":",
-    ",",
-    "\\u0000",
-    "\\ud800",
-    "\\\"",
-    "\u{feff}",
-    "\u{1f427}",
 ];
 
 pub(super) fn check(input: &[u8], memory: &mut Memory) -> Result<String, String> {

@@ -23,20 +23,6 @@ pub(super) const WORDS: &[&str] = &[
     "\"large\"",
     "\"matrix\"",
     "\"loose\"",
-    "true",
-    "false",
-    "null",
-    "[",
-    "]",
-    "{",
-    "}",
-    ":",
-    ",",
-    "\\u0000",
-    "\\ud800",
-    "\\\"",
-    "\u{feff}",
-    "\u{1f427}",
 ];
 
 pub(super) fn check(input: &[u8], memory: &mut Memory) -> Result<String, String> {
