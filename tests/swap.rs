@@ -148,10 +148,19 @@ fn swap(folder: &Folder, gateway: &Gateway, version: u64) {
     folder.remove("m", version - 1);
 }
 
-fn median(of: &[u64]) -> f64 {
-    let mut of = of.to_vec();
-    of.sort_unstable();
-    of[of.len() / 2] as f64
+/// Most that resident memory may grow, in per cent.
+const MOST_GROWTH: f64 = 5.0;
+
+/// By how much memory has grown from the first tenth to the last, in per cent. Of medians: one sample may fall on a moment when two
+/// versions are loaded.
+fn growth(resident: &[u64]) -> f64 {
+    let median = |of: &[u64]| {
+        let mut of = of.to_vec();
+        of.sort_unstable();
+        of[of.len() / 2] as f64
+    };
+    let tenth = resident.len() / 10;
+    (median(&resident[resident.len() - tenth..]) / median(&resident[..tenth]) - 1.0) * 100.0
 }
 
 #[test]
@@ -159,25 +168,28 @@ fn swaps_under_load_lose_nothing_mix_nothing_and_leave_nothing_behind() {
     let folder = Folder::default();
     folder.publish("m", 1, &versioned(1));
     let gateway = Gateway::start(&folder, "");
-    let swaps = swaps();
     let mut resident = Vec::new();
     let seen = under_load(&gateway, WAYS.len(), || {
-        for version in 2..=swaps + 1 {
-            swap(&folder, &gateway, version);
-            resident.push(gateway.resident());
+        // The allocator wanders by a few per cent, and a leak goes on: a growth over the bound is looked at again after as many swaps.
+        for round in 1..=2 {
+            for version in (round - 1) * swaps() + 2..=round * swaps() + 1 {
+                swap(&folder, &gateway, version);
+                resident.push(gateway.resident());
+            }
+            if growth(&resident) < MOST_GROWTH {
+                break;
+            }
         }
     });
+    let swaps = resident.len() as u64;
     assert!(seen.wrong.is_empty(), "{} of {} answers: {:#?}", seen.wrong.len(), seen.answers, seen.wrong);
     assert!(seen.answers > swaps, "the callers did not pause: {} answers", seen.answers);
     assert_eq!(gateway.metric("sluicegate_swaps_total", &[("model", "m")]), swaps as f64);
     assert_eq!(gateway.metric("sluicegate_versions_freed_total", &[("model", "m")]), swaps as f64);
-    // Medians: one sample may fall on a moment when two versions are loaded.
-    let tenth = resident.len() / 10;
-    let (first, last) = (median(&resident[..tenth]), median(&resident[resident.len() - tenth..]));
-    let grown = (last / first - 1.0) * 100.0;
+    let grown = growth(&resident);
     let mib: Vec<u64> = resident.iter().map(|bytes| bytes >> 20).collect();
     println!("{} answers in {swaps} swaps; resident memory {grown:+.1} %: {mib:?}", seen.answers);
-    assert!(grown < 5.0, "resident memory has grown by {grown:.1} % from the first tenth to the last: {mib:?} MiB");
+    assert!(grown < MOST_GROWTH, "resident memory has grown by {grown:.1} % from the first tenth to the last: {mib:?} MiB");
 }
 
 #[test]
