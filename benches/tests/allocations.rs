@@ -61,7 +61,8 @@ fn registry() -> Option<Registry> {
         eprintln!("skipped: {}", engines.describe());
         return None;
     }
-    let registry = Registry::start(app::roots(&config), app::declared(&config), Arc::new(engines)).expect("a registry");
+    let registry = Registry::start(app::roots(&config), app::declared(&config), app::memory(&config), Arc::new(engines))
+        .expect("a registry");
     while !registry.is_ready() {
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -71,7 +72,7 @@ fn registry() -> Option<Registry> {
 /// Serves on a thread of its own, to the end of the process.
 fn serve(registry: &Registry) -> SocketAddr {
     let api = Api::new(Shared {
-        gateway: Gateway::new(registry.published.clone(), 16),
+        gateway: Gateway::new(registry, 16),
         status: registry.status.clone(),
         ready: Box::new(|| true),
         config_state: Box::new(|| Value::Null),

@@ -24,9 +24,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use error::ConfigError;
-pub use models::{Also, Batching, Cache, Execution, Model, ModelBatching, Pinned, Version};
+pub use models::{Also, Batching, Cache, Execution, Model, ModelBatching, Pinned, Residency, Version};
 pub use overrides::Overrides;
-pub use sections::{Cors, Engine, Grpc, Http, Limits, Log, LogFormat, Ops, Protocols, Registry, RegistryType, Shutdown};
+pub use sections::{Cors, Engine, Grpc, Http, Limits, Log, LogFormat, Memory, Ops, Protocols, Registry, RegistryType, Shutdown};
 pub use text::{Address, Auto, Count, Duration, Size};
 pub use watch::Watched;
 
@@ -67,6 +67,8 @@ pub struct Config {
     pub shutdown: Shutdown,
     /// What runs models.
     pub engine: Engine,
+    /// The memory that models may take together.
+    pub memory: Memory,
     /// Where versions come from, by a name of your choice.
     pub registries: BTreeMap<String, Registry>,
     /// How waiting requests become engine runs: the default for every model.
@@ -144,6 +146,7 @@ impl Config {
             ("limits", self.limits != next.limits),
             ("shutdown", self.shutdown != next.shutdown),
             ("engine", self.engine != next.engine),
+            ("memory", self.memory != next.memory),
             ("registries", self.registries != next.registries),
             ("batching", self.batching != next.batching),
             ("models", self.models != next.models),

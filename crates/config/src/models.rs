@@ -41,6 +41,10 @@ pub struct Model {
     #[serde(default)]
     #[schemars(with = "String")]
     pub device: Device,
+    /// When it is in memory: always (`pinned`), or from its first request until others need the room (`on_demand`), which
+    /// `memory.budget` sets.
+    #[serde(default)]
+    pub residency: Residency,
     /// How its requests are batched. What is left out is as in the section `batching`.
     #[serde(default)]
     pub batching: ModelBatching,
@@ -122,6 +126,18 @@ pub enum Execution {
     Threads,
 }
 
+/// When a model is in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum Residency {
+    #[default]
+    #[expect(missing_docs, reason = "a comment would split the schema's enum; `residency` explains the two")]
+    Pinned,
+    #[expect(missing_docs, reason = "as above")]
+    OnDemand,
+}
+
 /// Which version of a model answers requests that name none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -160,6 +176,7 @@ impl Model {
             device: Device::default(),
             batching: ModelBatching::default(),
             cache: None,
+            residency: Residency::Pinned,
             allow_signature_change: false,
         }
     }

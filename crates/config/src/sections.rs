@@ -131,6 +131,18 @@ pub struct Engine {
     pub default: EngineChoice,
 }
 
+/// The memory that models may take together.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Memory {
+    /// What the versions in memory may take, as measured when they are loaded. Models with `residency: on_demand` that were used
+    /// longest ago leave for others. Without it nobody counts, and none leaves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Size>,
+    /// How long a request waits for its model to be loaded before it is refused, to be tried again later.
+    pub wait: Duration,
+}
+
 /// Where versions come from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -164,6 +176,12 @@ const fn one_second() -> Duration {
 
 pub(super) fn engine_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "enum": ["auto", "onnxruntime", "tract"] })
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { budget: None, wait: Duration::from_secs(30) }
+    }
 }
 
 impl Default for Http {

@@ -113,7 +113,7 @@ fn every_error_is_listed_in_the_order_of_the_file() {
             "sluicegate.yaml:7:11: models[1].name: `a/b` is no model name: a model name is 1 to 63 letters, digits, `.`, `_` or `-` and does not begin with a dot",
             "sluicegate.yaml:8:26: models[2].version: expected latest, a number, sha256:… or an alias as @stable, got `stable`",
             "sluicegate.yaml:8:58: models[2].allow_signature_change: expected true or false, got `1`",
-            "sluicegate.yaml:8:61: unknown key `extra`; the keys here are name, registry, version, also, aliases, engine, device, batching, cache, allow_signature_change",
+            "sluicegate.yaml:8:61: unknown key `extra`; the keys here are name, registry, version, also, aliases, engine, device, residency, batching, cache, allow_signature_change",
         ]
     );
 }

@@ -49,6 +49,7 @@ pub struct VersionMeter {
     pub batch_rows: Histogram,
     queue_rows: AtomicUsize,
     abandoned: AtomicU64,
+    footprint: AtomicU64,
     /// What is counted of its cache, if it has one.
     pub cache: CacheMeter,
 }
@@ -188,6 +189,7 @@ impl VersionMeter {
             batch_rows: Histogram::rows(),
             queue_rows: AtomicUsize::new(0),
             abandoned: AtomicU64::new(0),
+            footprint: AtomicU64::new(0),
             cache: CacheMeter::default(),
         }
     }
@@ -228,6 +230,11 @@ impl VersionMeter {
     /// Counts requests whose callers left before their run.
     pub fn abandoned(&self, count: u64) {
         self.abandoned.fetch_add(count, Relaxed);
+    }
+
+    /// Says how many bytes of memory it takes.
+    pub fn set_footprint(&self, bytes: u64) {
+        self.footprint.store(bytes, Relaxed);
     }
 
     /// Says whether the version serves.
@@ -362,6 +369,10 @@ impl Meters {
         of_caches(metric::CACHE_EVICTIONS, &|cache| cache.evictions.load(Relaxed));
         of_caches(metric::CACHE_BYTES, &CacheMeter::bytes);
         of_caches(metric::CACHE_SIZE, &|cache| cache.size.load(Relaxed));
+        family(metric::FOOTPRINT, &meters, &|out, meter, labels| {
+            let bytes = if meter.live.load(Relaxed) { meter.footprint.load(Relaxed) } else { 0 };
+            let _ = writeln!(out, "{}{{{labels}}} {bytes}", metric::FOOTPRINT);
+        });
         family(metric::LIVE, &meters, &|out, meter, labels| {
             let live = u8::from(meter.live.load(Relaxed));
             let (digest, engine) = (&meter.digest, meter.engine);

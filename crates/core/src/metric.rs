@@ -81,6 +81,14 @@ metrics_table! {
         "Times that the default version of a model changed while it served.",
     FREED "sluicegate_versions_freed_total" Counter ["model"]
         "Versions whose last request ended and whose memory was given back.",
+    WAKES "sluicegate_wakes_total" Counter ["model", "outcome"]
+        "Models on demand that a request brought into memory (live), or that could not be (failed).",
+    RESTS "sluicegate_rests_total" Counter ["model"]
+        "Models on demand that left memory to make room for others.",
+    FOOTPRINT "sluicegate_footprint_bytes" Gauge ["model", "version"]
+        "Memory that a version in service takes: measured when it was loaded, and no less than its files.",
+    BUDGET "sluicegate_memory_budget_bytes" Gauge []
+        "The memory that models may take together, as `memory.budget` sets it; 0 where it is not set.",
     LIVE "sluicegate_live_version" Gauge ["model", "version", "digest", "engine"]
         "1 for every version that serves; the engine label says what really runs it.",
     ENGINE_FALLBACK "sluicegate_engine_fallback" Gauge ["model", "version"]

@@ -18,7 +18,7 @@ mod wire;
 pub use device::Device;
 pub use open::{Engines, ModelFile, Opened, Search};
 pub use options::{EngineChoice, Options};
-pub use system::{lower_priority, release_memory};
+pub use system::{lower_priority, release_memory, resident_memory};
 
 use sluicegate_core::{Result, Tensor};
 

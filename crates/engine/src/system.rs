@@ -24,6 +24,13 @@ pub fn lower_priority() {
     }
 }
 
+/// Memory that this process has taken, in bytes; `None` where the system does not say.
+pub fn resident_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kibibytes| kibibytes * 1024)
+}
+
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     #[test]
@@ -42,5 +49,6 @@ mod tests {
         });
         assert_eq!(nice(), before);
         super::release_memory();
+        assert!(super::resident_memory().is_some_and(|bytes| bytes > 1 << 20));
     }
 }

@@ -20,8 +20,10 @@ pub mod meter;
 pub mod route;
 pub mod validate;
 
+use std::time::Instant;
+
 use sluicegate_core::{ModelRef, Request, Response, Result};
-use sluicegate_registry::Published;
+use sluicegate_registry::{Published, Registry, Table, Waker};
 
 pub use limit::{Limit, Permit};
 pub use route::Routed;
@@ -31,13 +33,14 @@ pub use validate::Checked;
 #[derive(Clone)]
 pub struct Gateway {
     published: Published,
+    waker: Waker,
     limit: Limit,
 }
 
 impl Gateway {
-    /// A gateway to what is published, with room for so many requests at once.
-    pub fn new(published: Published, in_flight: usize) -> Self {
-        Self { published, limit: Limit::new(in_flight) }
+    /// A gateway to what a registry has published, with room for so many requests at once.
+    pub fn new(registry: &Registry, in_flight: usize) -> Self {
+        Self { published: registry.published.clone(), waker: registry.waker.clone(), limit: Limit::new(in_flight) }
     }
 
     /// What serves.
@@ -58,12 +61,35 @@ impl Gateway {
         self.limit.admit().inspect_err(meter::unrouted)
     }
 
-    /// Finds the version that is to answer, which stays the same to the request's end.
+    /// Finds the version that is to answer, which stays the same to the request's end. One that is in memory on demand is loaded
+    /// first.
     ///
     /// # Errors
-    /// Those of [`Table::find`](sluicegate_registry::Table::find).
-    pub fn route(&self, permit: Permit, target: &ModelRef<'_>) -> Result<Routed> {
-        Routed::new(&self.published, permit, target).inspect_err(meter::unrouted)
+    /// Those of [`Table::find`](sluicegate_registry::Table::find) and of [`Self::wake`].
+    pub async fn route(&self, permit: Permit, target: &ModelRef<'_>) -> Result<Routed> {
+        let mut found = Routed::find(&self.published, target);
+        if found.is_err() && self.published.load().rests(target) {
+            // In a box, so that it does not widen the way of all others.
+            found = Box::pin(self.wake(target)).await.and_then(|()| Routed::find(&self.published, target));
+        }
+        found.map(|routed| routed.with(permit)).inspect_err(meter::unrouted)
+    }
+
+    /// Waits until a model that is in memory on demand is there.
+    ///
+    /// # Errors
+    /// [`Code::NotReady`](sluicegate_core::Code::NotReady) where it could not be loaded, or not in time.
+    pub async fn wake(&self, target: &ModelRef<'_>) -> Result<()> {
+        let since = Instant::now();
+        // Told that it is there, a caller may still be too late: others needed the room.
+        while self.published.load().rests(target) {
+            self.waker.wake(target.model, since).await?;
+            let is_there = |table: &Table| table.models.get(target.model).is_none_or(|served| served.default.is_some());
+            if is_there(&self.published.load()) {
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 
     /// Checks a request, and answers it from the cache or by a run.

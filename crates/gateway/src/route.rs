@@ -21,15 +21,21 @@ pub struct Routed {
     began: Instant,
     counted: bool,
     /// That of the caller's request, which its steps share.
-    _permit: Option<Permit>,
+    permit: Option<Permit>,
 }
 
 impl Routed {
-    pub(crate) fn new(published: &Published, permit: Permit, target: &ModelRef<'_>) -> Result<Self> {
+    pub(crate) fn find(published: &Published, target: &ModelRef<'_>) -> Result<Self> {
         let table = published.load();
         let live = table.find(target.model, target.version.as_ref())?.clone();
         let table = live.steps().map(|_| Arc::clone(&table));
-        Ok(Self { live, table, depth: 0, began: Instant::now(), counted: false, _permit: Some(permit) })
+        Ok(Self { live, table, depth: 0, began: Instant::now(), counted: false, permit: None })
+    }
+
+    /// The room that it takes.
+    pub(crate) fn with(mut self, permit: Permit) -> Self {
+        self.permit = Some(permit);
+        self
     }
 
     /// A step of an ensemble that this request is for: a request of its own to the model that takes it.
@@ -41,7 +47,7 @@ impl Routed {
             return Err(Error::new(Code::NotReady, format!("more than {MAX_NESTED} ensembles are within each other")));
         }
         let table = live.steps().map(|_| table.clone());
-        Ok(Self { live, table, depth: self.depth + 1, began: Instant::now(), counted: false, _permit: None })
+        Ok(Self { live, table, depth: self.depth + 1, began: Instant::now(), counted: false, permit: None })
     }
 
     /// Whether it is a step of an ensemble, whose time is what is left of the caller's.

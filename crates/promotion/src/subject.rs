@@ -97,6 +97,7 @@ mod tests {
 
     use sluicegate_batch::{Execution, Limits};
     use sluicegate_engine::Options;
+    use sluicegate_registry::spec::Residency;
     use sluicegate_registry::{Also, Spec};
     use sluicegate_testkit::folder::{Folder, version_digest};
 
@@ -132,7 +133,8 @@ mod tests {
         let also = Also::Numbers(Vec::new());
         let name = "a".parse().expect("a name");
         let aliases = Default::default();
-        Declared::Models(vec![Spec { name, registry: "here".into(), version, also, aliases, run: run() }], run())
+        let residency = Residency::Pinned;
+        Declared::Models(vec![Spec { name, registry: "here".into(), version, also, aliases, residency, run: run() }], run())
     }
 
     #[test]

@@ -29,5 +29,6 @@ pub mod warm;
 pub use publish::{Live, Published, Served, Table, Work};
 pub use reconcile::Registry;
 pub use reconcile::control::Control;
+pub use reconcile::resting::Waker;
 pub use spec::{Also, Declared, Overlay, Policy, Spec, Want};
 pub use status::{State, Status};

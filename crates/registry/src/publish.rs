@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use sluicegate_batch::{Batcher, Execution};
 use sluicegate_core::meter::{Meters, VersionMeter};
-use sluicegate_core::{Code, Digest, Error, ModelName, Result, Signature, VersionRef};
+use sluicegate_core::{Code, Digest, Error, ModelName, ModelRef, Result, Signature, VersionRef};
 use sluicegate_proto::inference::ModelConfig;
 
 use crate::assemble::Assembled;
@@ -59,6 +59,8 @@ pub struct Live {
     pub remarks: Vec<String>,
     /// When it went live.
     pub since: SystemTime,
+    /// Memory that it takes, in bytes: what the process took more when it was loaded alone, and no less than its files.
+    pub footprint: u64,
     /// Its metric handles.
     pub meter: Arc<VersionMeter>,
     /// The answers that it has given, where the model has a cache.
@@ -157,6 +159,7 @@ impl Live {
             config: found.config.and_then(Result::ok).map(|config| config.model.clone()),
             remarks,
             since: SystemTime::now(),
+            footprint: 0,
             cache: run.cache.map(|size| Cache::new(size.get(), meter.clone())),
             declared,
             run,
@@ -228,6 +231,8 @@ pub struct Served {
     pub wanted: Option<(Want, Also)>,
     /// What callers changed by hand.
     pub held: Option<String>,
+    /// Whether it is in memory on demand: with no default it rests, and the next request loads it.
+    pub on_demand: bool,
 }
 
 impl Served {
@@ -268,7 +273,8 @@ impl Table {
             ));
         };
         let Some(default) = &served.default else {
-            let reason = served.reason.as_deref().unwrap_or("it is being loaded");
+            let none = if served.on_demand { "it rests; a request for a prediction loads it" } else { "it is being loaded" };
+            let reason = served.reason.as_deref().unwrap_or(none);
             return Err(Error::new(Code::NotReady, format!("model `{model}` is not ready: {reason}")));
         };
         let Some(version) = version else { return Ok(default) };
@@ -280,14 +286,43 @@ impl Table {
         })
     }
 
+    /// Whether a request for it has to wait until its model is in memory.
+    pub fn rests(&self, target: &ModelRef<'_>) -> bool {
+        self.models.get(target.model).is_some_and(|served| {
+            served.on_demand
+                && match &target.version {
+                    None => served.default.is_none(),
+                    Some(version) => served.find(version).is_none(),
+                }
+        })
+    }
+
+    /// Whether a request for it would be answered, if only after a load.
+    ///
+    /// # Errors
+    /// Those of [`Self::find`] and [`Self::answers`].
+    pub fn would_answer(&self, target: &ModelRef<'_>) -> Result<()> {
+        let resting = |served: &Served| served.on_demand && served.default.is_none() && served.reason.is_none();
+        if self.models.get(target.model).is_some_and(resting) {
+            return Ok(());
+        }
+        self.answers(self.find(target.model, target.version.as_ref())?)
+    }
+
     /// The version that a step of an ensemble asks.
     ///
     /// # Errors
     /// [`Code::NotReady`] where it is not live.
     pub fn member(&self, step: &Step) -> Result<&Arc<Live>> {
         let version = step.version.map(VersionRef::Number);
+        let pinned = |error: Error| match self.models.get(&step.model) {
+            Some(served) if served.on_demand => {
+                format!("model `{}` takes steps of an ensemble: its residency has to be pinned", step.model)
+            }
+            _ => error.message().to_owned(),
+        };
         self.find(step.model.as_str(), version.as_ref())
-            .map_err(|error| Error::new(Code::NotReady, error.message()).at(step.place()))
+            .map_err(|error| Error::new(Code::NotReady, pinned(error)).at(step.place()))
     }
 
     /// Whether a version can answer: an ensemble can where every step of it can.

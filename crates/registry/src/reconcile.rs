@@ -5,9 +5,11 @@ mod ensembles;
 pub mod hold;
 mod loader;
 pub mod plan;
+pub mod resting;
 mod table;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +17,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use metrics::counter;
+use metrics::{counter, gauge};
 use sluicegate_core::meter::Meters;
 use sluicegate_core::{Code, Digest, Error, ModelName, Result, metric};
 use sluicegate_engine::Engines;
@@ -27,13 +29,14 @@ use crate::publish::{Live, Published};
 use crate::settle;
 use crate::source::dir::{Directory, Listing};
 use crate::source::{Fingerprint, Found};
-use crate::spec::{Also, Declared, Run, Spec, Want};
+use crate::spec::{Also, Declared, Memory, Residency, Run, Spec, Want};
 use crate::status::{State, Status};
 use crate::verify::Verified;
 use control::{Ask, Control, Reply, Trial, Waiter};
 use hold::{Hold, NOTHING};
 use loader::{LOADERS, Load};
 use plan::{Failure, Plan, Readiness, Scene, Standing};
+use resting::{Awake, Room, Waker, Woken};
 
 /// How often to look while a caller waits for a load: its files may have to come to rest first.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -59,6 +62,8 @@ pub struct Registry {
     pub status: Arc<Status>,
     /// What is counted of each version.
     pub meters: Arc<Meters>,
+    /// The way to ask for models that are in memory on demand.
+    pub waker: Waker,
     ready: Arc<AtomicBool>,
     events: SyncSender<Event>,
     thread: Option<JoinHandle<()>>,
@@ -69,6 +74,7 @@ enum Event {
     Look,
     Ask(Box<Ask>),
     Tried(ModelName),
+    Wake(ModelName, Woken),
     Loaded { found: Found, settled: bool, outcome: Result<Arc<Live>> },
     Stop,
 }
@@ -78,7 +84,7 @@ impl Registry {
     ///
     /// # Errors
     /// [`Code::Io`] where a registry cannot be read; [`Code::BadConfig`] where none of the models declared is there.
-    pub fn start(roots: Vec<Root>, declared: Declared, engines: Arc<Engines>) -> Result<Self> {
+    pub fn start(roots: Vec<Root>, declared: Declared, memory: Memory, engines: Arc<Engines>) -> Result<Self> {
         let (published, status, meters) = (Published::default(), Arc::new(Status::default()), Arc::new(Meters::default()));
         let ready = Arc::new(AtomicBool::new(false));
         let (events, inbox) = sync_channel(64);
@@ -95,14 +101,19 @@ impl Registry {
             loaders: loader::start(&events)?,
             found: BTreeMap::new(),
             configs: Configs::default(),
-            loading: HashSet::new(),
+            loading: HashMap::new(),
             outdated: HashSet::new(),
             failed: HashMap::new(),
             digests: HashMap::new(),
             held: BTreeMap::new(),
             waiting: Vec::new(),
             trials: VecDeque::new(),
+            memory,
+            awake: HashMap::new(),
+            waking: HashMap::new(),
+            footprints: HashMap::new(),
         };
+        gauge!(metric::BUDGET).set(memory.budget.map_or(0, NonZeroU64::get) as f64);
         for root in &thread.roots {
             Directory { root: root.path.clone() }
                 .list(SystemTime::now())
@@ -122,7 +133,8 @@ impl Registry {
             thread.work(&inbox);
         });
         let thread = started.map_err(|error| Error::new(Code::Io, format!("no thread for the registry: {error}")))?;
-        Ok(Self { published, status, meters, ready, events, thread: Some(thread) })
+        let waker = Waker { events: events.clone(), flights: Arc::default(), wait: memory.wait };
+        Ok(Self { published, status, meters, waker, ready, events, thread: Some(thread) })
     }
 
     /// Whether every declared model, and every version named beside it, has had its turn, and each model is live. Where
@@ -171,8 +183,8 @@ struct Thread {
     found: BTreeMap<ModelName, Vec<Found>>,
     /// The configurations of models that have one.
     configs: Configs,
-    /// One load a model at a time.
-    loading: HashSet<ModelName>,
+    /// One load a model at a time, and the memory that it will take.
+    loading: HashMap<ModelName, u64>,
     /// Ensembles being loaded for which a model of theirs came in the meantime: if they fail, that is not the last word.
     outdated: HashSet<ModelName>,
     failed: HashMap<ModelName, HashMap<u64, Failure>>,
@@ -182,6 +194,12 @@ struct Thread {
     /// Who waits for a load; bounded, as are the trials.
     waiting: Vec<Waiter>,
     trials: VecDeque<Trial>,
+    memory: Memory,
+    /// The models on demand that are to be in memory.
+    awake: HashMap<ModelName, Awake>,
+    waking: HashMap<ModelName, Woken>,
+    /// What versions took when they were loaded last.
+    footprints: HashMap<(ModelName, u64, Fingerprint), u64>,
 }
 
 impl Thread {
@@ -191,11 +209,12 @@ impl Thread {
         loop {
             if Instant::now() >= next {
                 self.look();
+                self.note_uses();
                 next = Instant::now() + poll;
             }
             self.act();
             self.answer();
-            if !self.waiting.is_empty() {
+            if !self.waiting.is_empty() || !self.waking.is_empty() {
                 next = next.min(Instant::now() + AGAIN);
             }
             match inbox.recv_timeout(next.saturating_duration_since(Instant::now())) {
@@ -206,6 +225,7 @@ impl Thread {
                 Ok(Event::Look) => next = Instant::now(),
                 Ok(Event::Ask(ask)) => self.ask(*ask),
                 Ok(Event::Tried(model)) => drop(self.loading.remove(&model)),
+                Ok(Event::Wake(model, woken)) => self.wake(model, woken),
                 Ok(Event::Loaded { found, settled, outcome }) => self.loaded(&found, settled, outcome),
                 Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {}
@@ -270,7 +290,8 @@ impl Thread {
     fn plain(&self, name: &ModelName, run: &Run) -> Spec {
         let registry = self.roots.first().map(|root| root.name.clone()).unwrap_or_default();
         let (also, aliases) = (Also::Numbers(Vec::new()), Arc::default());
-        Spec { name: name.clone(), registry, version: Want::Latest, also, aliases, run: run.clone() }
+        let residency = Residency::Pinned;
+        Spec { name: name.clone(), registry, version: Want::Latest, also, aliases, residency, run: run.clone() }
     }
 
     fn act(&mut self) {
@@ -282,7 +303,7 @@ impl Thread {
             self.switch(spec, &plan);
             if let Some(version) = plan.load
                 && self.loading.len() < LOADERS
-                && !self.loading.contains(&spec.name)
+                && !self.loading.contains_key(&spec.name)
             {
                 self.start_load(spec, version, plan.default);
             }
@@ -301,9 +322,10 @@ impl Thread {
         let table = self.published.load();
         let lenient = matches!(self.declared, Declared::Everything(_));
         let live = |spec: &Spec| table.models.get(&spec.name).is_some_and(|served| served.default.is_some());
-        let settled = |spec: &Spec| !self.loading.contains(&spec.name) && self.plan(spec).load.is_none();
-        let off = |spec: &Spec| self.held.get(&spec.name).is_some_and(|hold| hold.off);
-        specs.iter().any(live) && specs.iter().all(|spec| settled(spec) && (lenient || live(spec) || off(spec)))
+        let settled = |spec: &Spec| !self.loading.contains_key(&spec.name) && self.plan(spec).load.is_none();
+        let off = |spec: &Spec| self.held.get(&spec.name).is_some_and(|hold| hold.off) || spec.residency == Residency::OnDemand;
+        specs.iter().any(|spec| live(spec) || self.rests(spec))
+            && specs.iter().all(|spec| settled(spec) && (lenient || live(spec) || off(spec)))
     }
 
     fn plan(&self, spec: &Spec) -> Plan {
@@ -338,16 +360,25 @@ impl Thread {
             live: &live,
             default,
             hold,
+            rests: self.rests(spec),
         })
     }
 
     fn start_load(&mut self, spec: &Spec, version: u64, default: Option<u64>) {
-        let Some(found) = self.found.get(&spec.name).and_then(|all| all.iter().find(|found| found.version == version)) else {
-            return;
-        };
-        let load = self.load_of(spec, found, default, None);
-        self.status.set(&spec.name, version, State::Found, None, None);
-        self.start(load);
+        let found = self.found.get(&spec.name).and_then(|all| all.iter().find(|found| found.version == version)).cloned();
+        let Some(found) = found else { return };
+        match self.room_for(spec, &found) {
+            (Room::Now, need) => {
+                let load = self.load_of(spec, &found, default, None);
+                self.status.set(&spec.name, version, State::Found, None, None);
+                self.start(load, need);
+            }
+            (Room::Later, need) => {
+                let reason = format!("waiting for {need} bytes of memory: models in use take the rest of memory.budget");
+                self.status.set(&spec.name, version, State::Found, Some(reason), None);
+            }
+            (Room::Never(reason), _) => self.loaded(&found, true, Err(Error::new(Code::LoadFailed, reason))),
+        }
     }
 
     fn load_of(&self, spec: &Spec, found: &Found, default: Option<u64>, trial: Option<Reply>) -> Load {
@@ -373,9 +404,9 @@ impl Thread {
         }
     }
 
-    fn start(&mut self, load: Load) {
+    fn start(&mut self, load: Load, need: u64) {
         let model = load.found.model.clone();
-        self.loading.insert(model.clone());
+        self.loading.insert(model.clone(), need);
         // Never full: there are no more loads under way than threads that take them.
         if self.loaders.send(load).is_err() {
             self.loading.remove(&model);
@@ -385,11 +416,12 @@ impl Thread {
     /// Starts the loads that are only tried, as there is room for them.
     fn try_out(&mut self) {
         while self.loading.len() < LOADERS
-            && let Some(next) = self.trials.iter().position(|trial| !self.loading.contains(&trial.found.model))
+            && let Some(next) = self.trials.iter().position(|trial| !self.loading.contains_key(&trial.found.model))
             && let Some(Trial { spec, found, default, reply }) = self.trials.remove(next)
         {
             let load = self.load_of(&spec, &found, default.then_some(found.version), Some(reply));
-            self.start(load);
+            let need = resting::files_of(&load.found);
+            self.start(load, need);
         }
     }
 
@@ -399,6 +431,7 @@ impl Thread {
         let outdated = self.outdated.remove(model);
         match outcome {
             Ok(live) => {
+                self.footprints.insert(key(found), live.footprint);
                 if let Some(failed) = self.failed.get_mut(model) {
                     failed.remove(version);
                 }

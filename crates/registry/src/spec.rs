@@ -49,8 +49,29 @@ pub struct Spec {
     pub also: Also,
     /// What versions are called beside their numbers.
     pub aliases: Arc<Aliases>,
+    /// When it is in memory.
+    pub residency: Residency,
     /// How it runs.
     pub run: Run,
+}
+
+/// When a model is in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Residency {
+    /// Always.
+    #[default]
+    Pinned,
+    /// From a request for it until others need the room.
+    OnDemand,
+}
+
+/// The memory that models take together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// How many bytes; `None` where nobody counts.
+    pub budget: Option<NonZeroU64>,
+    /// How long a request waits for a model that is not in memory.
+    pub wait: Duration,
 }
 
 /// How a model runs.

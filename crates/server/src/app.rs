@@ -1,6 +1,6 @@
 //! The wiring of a running gateway: registry, gateway, routes, addresses, and the order of start and end.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,7 +18,7 @@ use sluicegate_engine::open::Search;
 use sluicegate_engine::{Engines, Options};
 use sluicegate_gateway::Gateway;
 use sluicegate_registry::reconcile::Root;
-use sluicegate_registry::spec::{Key, Priorities, Run, Said};
+use sluicegate_registry::spec::{Key, Memory, Priorities, Residency, Run, Said};
 use sluicegate_registry::{Also, Declared, Registry, Spec, Want};
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
 
@@ -87,6 +87,12 @@ pub fn roots(config: &Config) -> Vec<Root> {
     config.registries.iter().map(root).collect()
 }
 
+/// The memory that models may take.
+pub fn memory(config: &Config) -> Memory {
+    let config::Memory { budget, wait } = &config.memory;
+    Memory { budget: budget.and_then(|budget| NonZeroU64::new(budget.bytes())), wait: wait.get() }
+}
+
 /// What is declared of models.
 pub fn declared(config: &Config) -> Declared {
     let Some(models) = &config.models else {
@@ -109,8 +115,12 @@ pub fn declared(config: &Config) -> Declared {
         aliases: Arc::new(
             model.aliases.iter().map(|(alias, config::Pinned(version))| (alias.as_str().into(), version.clone())).collect(),
         ),
+        residency: match model.residency {
+            config::Residency::Pinned => Residency::Pinned,
+            config::Residency::OnDemand => Residency::OnDemand,
+        },
         run: Run {
-            cache: model.cache.as_ref().and_then(|cache| std::num::NonZeroU64::new(cache.size.bytes())),
+            cache: model.cache.as_ref().and_then(|cache| NonZeroU64::new(cache.size.bytes())),
             said: said(model),
             ..run(config, &model.batching.over(&config.batching), model.engine, model.device, model.allow_signature_change)
         },
@@ -212,7 +222,7 @@ impl App {
         let engines = engines(&config)?;
         let described = engines.describe();
         tracing::info!(version = VERSION, commit = COMMIT, engines = described, "sluicegate starts");
-        let registry = Arc::new(Registry::start(roots(&config), declared(&config), Arc::new(engines))?);
+        let registry = Arc::new(Registry::start(roots(&config), declared(&config), memory(&config), Arc::new(engines))?);
         let going = Arc::new(AtomicBool::new(false));
         let reload = Arc::new(Mutex::new(Reload { state: "applied", ..Reload::default() }));
         watch(watched, config.clone(), &registry, levels.clone(), reload.clone())?;
@@ -228,7 +238,7 @@ impl App {
             move || registry.is_ready() && !going.load(Ordering::Acquire)
         };
         let api = Api::new(Shared {
-            gateway: Gateway::new(registry.published.clone(), config.limits.in_flight.get()),
+            gateway: Gateway::new(&registry, config.limits.in_flight.get()),
             status: registry.status.clone(),
             ready: Box::new(ready),
             config_state: Box::new(move || serde_json::json!(*reload.lock())),

@@ -28,7 +28,7 @@ impl Health {
         let target = ModelRef::parse(name).ok()?;
         let table = api.gateway.published().load();
         table.models.get(target.model)?;
-        Some(serving(table.find(target.model, target.version.as_ref()).is_ok()))
+        Some(serving(table.would_answer(&target).is_ok()))
     }
 }
 

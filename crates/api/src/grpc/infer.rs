@@ -160,7 +160,7 @@ pub(super) struct Answer {
 
 /// Takes a message to its answer. Without a permit it asks for one.
 pub(super) async fn run(api: &Api, permit: Option<Permit>, asked: &Asked, message: ModelInferRequest) -> Answer {
-    let routed = match route(api, permit, &message) {
+    let routed = match route(api, permit, &message).await {
         Ok(routed) => routed,
         Err(error) => return Answer { outcome: Err(error), live: None },
     };
@@ -173,10 +173,10 @@ pub(super) async fn run(api: &Api, permit: Option<Permit>, asked: &Asked, messag
     Answer { outcome, live }
 }
 
-fn route(api: &Api, permit: Option<Permit>, message: &ModelInferRequest) -> Result<Routed> {
+async fn route(api: &Api, permit: Option<Permit>, message: &ModelInferRequest) -> Result<Routed> {
     let permit = permit.map_or_else(|| api.gateway.admit(), Ok)?;
     let target = target(&message.model_name, &message.model_version).inspect_err(meter::unrouted)?;
-    api.gateway.route(permit, &target)
+    api.gateway.route(permit, &target).await
 }
 
 /// The model and version of a message, in which no version is an empty one.

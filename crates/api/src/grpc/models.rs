@@ -21,12 +21,13 @@ pub(super) fn server(api: &Api) -> ServerMetadataResponse {
 /// Whether it would answer. One that is not there would not, which is an answer.
 pub(super) fn is_ready(api: &Api, asked: &ModelReadyRequest) -> bool {
     let table = api.gateway.published().load();
-    target(&asked.name, &asked.version).and_then(|target| table.find(target.model, target.version.as_ref()).cloned()).is_ok()
+    target(&asked.name, &asked.version).and_then(|target| table.would_answer(&target)).is_ok()
 }
 
-pub(super) fn metadata(api: &Api, asked: &ModelMetadataRequest) -> Result<ModelMetadataResponse> {
-    let table = api.gateway.published().load();
+pub(super) async fn metadata(api: &Api, asked: &ModelMetadataRequest) -> Result<ModelMetadataResponse> {
     let target = target(&asked.name, &asked.version)?;
+    api.gateway.wake(&target).await?;
+    let table = api.gateway.published().load();
     let live = table.find(target.model, target.version.as_ref())?;
     let versions = table.models.get(target.model).into_iter().flat_map(|served| served.versions.keys());
     Ok(ModelMetadataResponse {

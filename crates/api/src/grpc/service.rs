@@ -44,7 +44,7 @@ impl inference::grpc_inference_service_server::GrpcInferenceService for Api {
     }
 
     async fn model_metadata(&self, request: Request<message::ModelMetadataRequest>) -> Answered<message::ModelMetadataResponse> {
-        answered(&request, models::metadata(self, request.get_ref()))
+        answered(&request, models::metadata(self, request.get_ref()).await)
     }
 
     /// Reached where the path is taken by no other: see [`super::Grpc::answer`].

@@ -98,7 +98,7 @@ impl Exchange {
             // Also for a model that is not there: a caller who still sends would not read the answer.
             let content = body::read(&parts.headers, content, api.body).await.inspect_err(meter::unrouted)?;
             let target = target.inspect_err(meter::unrouted)?;
-            Ok((content, api.gateway.route(permit, &target)?))
+            Ok((content, api.gateway.route(permit, &target).await?))
         };
         match entered.await {
             Ok((content, routed)) => Ok(Self { head, headers: parts.headers, content, routed, dialect }),

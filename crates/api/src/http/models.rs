@@ -36,6 +36,9 @@ pub async fn list(State(api): State<Api>, request: Request) -> Response {
 /// `GET /v2/models/{model}[/versions/{version}]`
 pub async fn metadata(State(api): State<Api>, parts: Parts, request: Request) -> Response {
     let head = Head::of(request.headers());
+    if let Err(error) = woken(&api, parts.target()).await {
+        return answer::error(Dialect::V2, &head, &error);
+    }
     let table = api.gateway.published().load();
     let found = parts.target().and_then(|target| {
         let live = table.find(target.model, target.version.as_ref())?;
@@ -49,6 +52,11 @@ pub async fn metadata(State(api): State<Api>, parts: Parts, request: Request) ->
         }
         Err(error) => answer::error(Dialect::V2, &head, &error),
     }
+}
+
+/// What a model takes and gives is known once it is loaded: who asks for that is one who demands it.
+async fn woken(api: &Api, target: Result<ModelRef<'_>>) -> Result<()> {
+    api.gateway.wake(&target?).await
 }
 
 fn describe(live: &Live, served: Option<&Served>) -> Value {
@@ -82,12 +90,8 @@ pub fn properties(live: &Live) -> Vec<(&'static str, String)> {
 pub async fn ready(State(api): State<Api>, parts: Parts, request: Request) -> Response {
     let head = Head::of(request.headers());
     let table = api.gateway.published().load();
-    let found = parts.target().and_then(|target| {
-        let live = table.find(target.model, target.version.as_ref())?;
-        table.answers(live).map(|()| live)
-    });
-    match found {
-        Ok(live) => answer::json(&head, StatusCode::OK, &json!({ "name": live.model, "ready": true })),
+    match parts.target().and_then(|target| table.would_answer(&target).map(|()| target.model)) {
+        Ok(model) => answer::json(&head, StatusCode::OK, &json!({ "name": model, "ready": true })),
         Err(error) => answer::error(Dialect::V2, &head, &error),
     }
 }
@@ -127,7 +131,7 @@ fn summary(table: &Table, name: &ModelName, served: &Served) -> Value {
 /// `GET /models/{model}[@{version}]`
 pub async fn detail(State(api): State<Api>, parts: Parts, request: Request) -> Response {
     let head = Head::of(request.headers());
-    match one(&api, parts.model()) {
+    match woken(&api, ModelRef::parse(parts.model())).await.and_then(|()| one(&api, parts.model())) {
         Ok(body) => answer::json(&head, StatusCode::OK, &body),
         Err(error) => answer::error(Dialect::Typed, &head, &error),
     }

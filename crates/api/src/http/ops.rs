@@ -9,7 +9,7 @@ use axum::routing::get;
 use http::{HeaderValue, StatusCode};
 use metrics::gauge;
 use serde_json::json;
-use sluicegate_core::metric;
+use sluicegate_core::{ModelRef, metric};
 
 use super::answer::{self, Head};
 use super::{Api, health};
@@ -52,7 +52,7 @@ async fn status(State(api): State<Api>, request: Request) -> Response {
         let default = served.default.as_ref();
         json!({
             "name": name,
-            "ready": default.is_some_and(|live| table.answers(live).is_ok()),
+            "ready": table.would_answer(&ModelRef { model: name.as_str(), version: None }).is_ok(),
             "default_version": default.map(|live| live.version.to_string()),
             "engine": default.map(|live| live.engine),
             "device": default.map(|live| live.device.as_str()),
@@ -60,6 +60,8 @@ async fn status(State(api): State<Api>, request: Request) -> Response {
             "aliases": *served.aliases,
             "reason": served.reason,
             "held": served.held,
+            "residency": if served.on_demand { "on_demand" } else { "pinned" },
+            "footprint_bytes": served.versions.values().map(|live| live.footprint).sum::<u64>(),
             "versions": versions.get(name),
         })
     };

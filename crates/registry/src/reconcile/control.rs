@@ -13,7 +13,7 @@ use super::plan::Readiness;
 use super::{Event, Thread, key};
 use crate::manifest::Manifest;
 use crate::source::Found;
-use crate::spec::{Declared, Overlay, Policy, Spec, Want};
+use crate::spec::{Declared, Overlay, Policy, Residency, Spec, Want};
 use crate::verify::Verified;
 use sluicegate_triton::ensemble::Ensemble;
 
@@ -189,6 +189,9 @@ impl Thread {
             (_, None) => {}
         }
         tracing::info!(%model, version, "load asked for");
+        if let Some(spec) = self.declared_of(&model).filter(|spec| spec.residency == Residency::OnDemand) {
+            self.demand(spec.name);
+        }
         self.held.insert(model.clone(), hold);
         self.held.retain(|_, hold| !hold.is_idle());
         self.reason(&model, None);
@@ -287,24 +290,24 @@ impl Thread {
             if waiter.reply.is_closed() {
                 continue;
             }
-            match self.outcome(&waiter) {
+            match self.outcome(&waiter.model, waiter.version, waiter.failed.as_ref()) {
                 None => self.waiting.push(waiter),
                 Some(outcome) => drop(waiter.reply.send(outcome.map(|()| None))),
             }
         }
+        self.tell_woken();
         self.try_out();
     }
 
     /// How a load ended; `None` while it has not.
-    fn outcome(&self, waiter: &Waiter) -> Option<Result<()>> {
-        let Waiter { model, version, failed, .. } = waiter;
+    pub(super) fn outcome(&self, model: &ModelName, version: Option<u64>, failed: Option<&(u64, String)>) -> Option<Result<()>> {
         let failure = |why: &str| Some(Err(Error::new(Code::NotLoaded, format!("model `{model}` is not loaded: {why}"))));
         let Some(spec) = self.specs().into_iter().find(|spec| spec.name == *model) else {
             return failure("it is no longer declared");
         };
         // Also for files that are still on their way: they are loaded when they have come to rest.
         let to_do = self.scene(&spec, self.held.get(model).unwrap_or(&NOTHING), &|_| Readiness::Settled).load.is_some();
-        if to_do || self.loading.contains(model) {
+        if to_do || self.loading.contains_key(model) {
             return None;
         }
         if let Some((number, reason)) = failed
@@ -316,7 +319,7 @@ impl Thread {
         let served = table.models.get(model);
         let live = match version {
             None => served.is_some_and(|served| served.default.is_some()),
-            Some(version) => served.is_some_and(|served| served.versions.contains_key(version)),
+            Some(version) => served.is_some_and(|served| served.versions.contains_key(&version)),
         };
         if live { Some(Ok(())) } else { failure("no registry has a version of it that can be served") }
     }

@@ -25,7 +25,7 @@ impl Thread {
         let failed: Vec<ModelName> =
             self.failed.keys().filter(|name| self.ensemble(name).as_ref().is_some_and(asks)).cloned().collect();
         failed.iter().for_each(|name| drop(self.failed.remove(name)));
-        let loading = self.loading.iter().filter(|name| self.ensemble(name).as_ref().is_some_and(asks));
+        let loading = self.loading.keys().filter(|name| self.ensemble(name).as_ref().is_some_and(asks));
         let outdated: Vec<ModelName> = loading.cloned().collect();
         self.outdated.extend(outdated);
     }

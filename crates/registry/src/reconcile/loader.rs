@@ -1,6 +1,7 @@
 //! The threads that take one version after another through its life, up to the point of being published.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -10,8 +11,8 @@ use sluicegate_core::meter::Meters;
 use sluicegate_core::{Code, Digest, Error, Result, Signature, metric};
 use sluicegate_engine::Engines;
 
-use super::Event;
 use super::control::{Reply, Report};
+use super::{Event, resting};
 use crate::assemble::Assembled;
 use crate::drain::Reaper;
 use crate::load::Loaded;
@@ -79,6 +80,39 @@ pub(super) struct Load {
     pub(super) trial: Option<Reply>,
 }
 
+/// How much memory the process takes more, as far as it is one load's doing.
+struct Growth {
+    before: Option<u64>,
+    /// Which load of this process it is.
+    place: usize,
+    /// Whether none was under way when it began.
+    alone: bool,
+}
+
+static BEGUN: AtomicUsize = AtomicUsize::new(0);
+static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
+
+impl Growth {
+    fn begin() -> Self {
+        let alone = UNDER_WAY.fetch_add(1, Ordering::AcqRel) == 0;
+        let place = BEGUN.fetch_add(1, Ordering::AcqRel) + 1;
+        Self { before: sluicegate_engine::resident_memory(), place, alone }
+    }
+
+    /// In bytes; 0 where another load was under way in between.
+    fn end(self) -> u64 {
+        let alone = self.alone && BEGUN.load(Ordering::Acquire) == self.place;
+        let growth = sluicegate_engine::resident_memory().zip(self.before).map(|(after, before)| after.saturating_sub(before));
+        growth.filter(|_| alone).unwrap_or(0)
+    }
+}
+
+impl Drop for Growth {
+    fn drop(&mut self) {
+        UNDER_WAY.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// A version that is ready to be published.
 enum Ready {
     Warm(Box<Warm>),
@@ -89,10 +123,13 @@ impl Load {
     fn work(&self) -> Result<Live> {
         let began = Instant::now();
         let (model, version) = (&self.found.model, self.found.version);
-        let live = match self.make_ready(&|state, digest| self.status.set(model, version, state, None, digest))? {
+        let growth = Growth::begin();
+        let mut live = match self.make_ready(&|state, digest| self.status.set(model, version, state, None, digest))? {
             Ready::Warm(warm) => Live::new(*warm, &self.meters, &self.reaper),
             Ready::Assembled(assembled) => Live::ensemble(*assembled, &self.meters, &self.reaper),
         };
+        live.footprint = if live.steps().is_some() { 0 } else { growth.end().max(resting::files_of(&self.found)) };
+        live.meter.set_footprint(live.footprint);
         histogram!(metric::LOAD_SECONDS, "model" => model.to_string()).record(began.elapsed().as_secs_f64());
         Ok(live)
     }

@@ -54,6 +54,8 @@ pub struct Scene<'a> {
     pub default: Option<u64>,
     /// What callers changed by hand.
     pub hold: &'a Hold,
+    /// Whether it is on demand, and nobody demands it: none of its versions is to be in memory.
+    pub rests: bool,
 }
 
 /// What to do.
@@ -104,7 +106,7 @@ pub fn plan(scene: &Scene<'_>) -> Plan {
         Want::Number(number) => usable.iter().copied().find(|found| found.version == *number),
         Want::Digest(_) => usable.iter().copied().find(|found| (scene.has_digest)(found)),
     };
-    let leaves = |number: u64| scene.hold.leaves(number);
+    let leaves = |number: u64| scene.rests || scene.hold.leaves(number);
     let target = target.filter(|found| !leaves(found.version));
     // What answers now goes on answering while the version that should is not there, broken, or still on its way.
     let newest = || scene.live.keys().copied().filter(|number| !leaves(*number)).max();
@@ -176,13 +178,15 @@ mod tests {
         live: Vec<(u64, u64)>,
         default: Option<u64>,
         hold: Hold,
+        rests: bool,
     }
 
     impl Default for Case {
         fn default() -> Self {
             let found = vec![found(1, 1), found(2, 2), found(3, 3)];
             let (moving, failed, live, hold) = Default::default();
-            Self { version: Want::Latest, also: Also::Numbers(vec![]), found, moving, failed, live, default: None, hold }
+            let (also, default, rests) = (Also::Numbers(vec![]), None, false);
+            Self { version: Want::Latest, also, found, moving, failed, live, default, hold, rests }
         }
     }
 
@@ -196,6 +200,7 @@ mod tests {
                 version: self.version,
                 also: self.also,
                 aliases: Default::default(),
+                residency: Default::default(),
                 run: run.clone(),
             };
             let spec = self.hold.over(spec);
@@ -213,6 +218,7 @@ mod tests {
                 live: &self.live.iter().map(standing).collect(),
                 default: self.default,
                 hold: &self.hold,
+                rests: self.rests,
             });
             (plan.default, plan.load, plan.retire)
         }
@@ -322,6 +328,15 @@ mod tests {
         assert_eq!(case(vec![], None).plan(), (Some(2), Some(2), vec![]));
         assert_eq!(case(vec![(1, 1), (2, 2), (3, 3)], Some(3)).plan(), (Some(2), None, vec![]));
         assert_eq!(case(vec![(1, 1), (2, 2), (3, 3)], Some(2)).plan(), (Some(2), None, vec![3]));
+    }
+
+    #[test]
+    fn a_model_at_rest_has_no_version_in_memory_whatever_is_declared() {
+        let case = |live, default| Case { also: Also::All, live, default, rests: true, ..Case::default() };
+        assert_eq!(case(vec![], None).plan(), (None, None, vec![]));
+        assert_eq!(case(vec![(1, 1), (3, 3)], Some(3)).plan(), (None, None, vec![1, 3]));
+        let loaded = Case { hold: held(false, &[1], &[]), ..case(vec![(1, 1)], Some(1)) };
+        assert_eq!(loaded.plan(), (None, None, vec![1]));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::plan::Plan;
 use super::{Thread, key};
 use crate::manifest::Manifest;
 use crate::publish::{Live, Served};
-use crate::spec::{Also, Spec, Want};
+use crate::spec::{Also, Residency, Spec, Want};
 use crate::status::State;
 use crate::verify::Verified;
 
@@ -25,7 +25,11 @@ impl Thread {
         let held = |spec: &Spec| self.held.get(&spec.name).map(Hold::says);
         let is_known = |served: &Served, spec: &Spec| {
             let same = |(version, also): &(Want, Also)| *version == spec.version && *also == spec.also;
-            served.wanted.as_ref().is_some_and(same) && served.held == held(spec) && served.aliases == spec.aliases
+            let on_demand = spec.residency == Residency::OnDemand;
+            served.wanted.as_ref().is_some_and(same)
+                && served.held == held(spec)
+                && served.aliases == spec.aliases
+                && served.on_demand == on_demand
         };
         let news: Vec<&Spec> =
             specs.iter().filter(|spec| !table.models.get(&spec.name).is_some_and(|served| is_known(served, spec))).collect();
@@ -38,6 +42,7 @@ impl Thread {
                 served.wanted = Some((spec.version.clone(), spec.also.clone()));
                 served.held = held(spec);
                 served.aliases = spec.aliases.clone();
+                served.on_demand = spec.residency == Residency::OnDemand;
             }
         });
     }
@@ -139,6 +144,8 @@ impl Thread {
             self.published.change(|table| drop(table.models.remove(&model)));
             self.status.forget(&model);
             self.failed.remove(&model);
+            self.awake.remove(&model);
+            self.footprints.retain(|(named, ..), _| *named != model);
         }
         let wants_digest = specs.iter().filter(|spec| matches!(spec.version, Want::Digest(_)));
         for found in wants_digest.filter_map(|spec| self.found.get(&spec.name)).flatten() {
