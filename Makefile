@@ -10,18 +10,23 @@ MLSERVER    := .venv/mlserver
 GO          := .venv/go
 JAVASCRIPT  := .venv/js
 TRAINING    := .venv/models
+GPU         := .venv/gpu
 
 # The tests of the whole process, tests/*.rs: they run once on each engine.
 PROMISES := $(patsubst tests/%.rs,--test=%,$(wildcard tests/*.rs))
 
 FUZZ_PAGE = loadtests/results/$(shell date +%F)-$(shell git rev-parse --short=9 HEAD)-fuzz.md
 
+# Where the packages of $(GPU) put their libraries, for the loader.
+GPU_LIBRARIES = ORT_DYLIB_PATH=$$(echo $(CURDIR)/$(GPU)/lib/python3*/site-packages/onnxruntime/capi) \
+	LD_LIBRARY_PATH=$$(echo $(CURDIR)/$(GPU)/lib/python3*/site-packages/nvidia/*/lib | tr ' ' ':'):$$LD_LIBRARY_PATH
+
 # $(call need,COMMAND,HOW TO GET IT)
 need = @command -v $(1) >/dev/null || { echo "$(1) is missing: $(2)" >&2; exit 2; }
 
 .DEFAULT_GOAL := help
 .PHONY: help serve release test test-rust test-clients fmt lint docs generate models
-.PHONY: bench instructions compare workloads soak fuzz deny ci clean test-schema
+.PHONY: bench instructions compare workloads soak fuzz deny ci clean test-schema test-gpu bench-gpu
 .PHONY: onnxruntime need-rust need-python need-toolchains need-chromium need-wrk need-h2load need-valgrind
 
 help: ## list these targets
@@ -49,6 +54,25 @@ test-clients: need-rust onnxruntime need-chromium need-toolchains $(CLIENTS)/rea
 test-schema: need-rust onnxruntime $(SCHEMA)/ready ## thousands of requests made of the OpenAPI document
 	cargo build --locked
 	$(SCHEMA)/bin/python -m pytest tests/schema
+
+# $(call on-gpu,TARGET): does it where there is a GPU.
+on-gpu = @if nvidia-smi -L 2>/dev/null | grep -q '^GPU'; then $(MAKE) --no-print-directory $(1); else echo "skipped: nvidia-smi finds no GPU"; fi
+
+test-gpu: ## the engine's suite and the started gateway on the first GPU; skipped where there is none
+	$(call on-gpu,test-on-gpu)
+
+bench-gpu: ## test-gpu's checks, then speed beside ONNX Runtime in process; writes a page to loadtests/results
+	$(call on-gpu,bench-on-gpu)
+
+.PHONY: test-on-gpu bench-on-gpu
+test-on-gpu: need-rust need-python need-wrk $(GPU)/ready
+	SLUICEGATE_TEST_DEVICE=cuda:0 SLUICEGATE_REQUIRE_ONNXRUNTIME=1 $(GPU_LIBRARIES) cargo test --locked -p sluicegate-engine
+	cargo build --locked
+	$(GPU)/bin/python loadtests/gpu/gpu.py --gateway target/debug/sluicegate --parts checks
+
+bench-on-gpu: need-rust need-python need-wrk $(GPU)/ready
+	cargo build --release --locked -p sluicegate-server -p sluicegate-loadtests
+	$(GPU)/bin/python loadtests/gpu/gpu.py
 
 fmt: need-rust ## format the code
 	cargo fmt --all
@@ -129,6 +153,11 @@ $(JAVASCRIPT)/ready: tests/clients/js/package.json tests/clients/js/package-lock
 	@touch $@
 
 $(SCHEMA)/ready: tests/schema/requirements.txt tests/schema/constraints.txt | need-python
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+$(GPU)/ready: loadtests/gpu/requirements.txt
 	$(PYTHON) -m venv --clear $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@

@@ -48,12 +48,12 @@ class Load:
     broken: int
 
 
-def wrk(address: str, request: Request, connections: int, seconds: float, scratch: Path) -> Load:
+def wrk(address: str, request: Request, connections: int, seconds: float, scratch: Path, threads: int = 0) -> Load:
     body, script = scratch / "body", scratch / "post.lua"
     body.write_bytes(request.body)
     headers = "\n".join(f"wrk.headers['{name}'] = '{value}'" for name, value in request.headers.items())
     script.write_text(SCRIPT.format(body=body, headers=headers))
-    threads = 1 if connections <= 16 else 2
+    threads = min(threads, connections) or (1 if connections <= 16 else 2)
     options = [f"-t{threads}", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", TIMEOUT]
     out = subprocess.run(["wrk", *options, "-s", script, f"http://{address}{request.path}"], capture_output=True, text=True)
     for line in out.stdout.splitlines():

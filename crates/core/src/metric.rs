@@ -92,7 +92,7 @@ metrics_table! {
     LIVE "sluicegate_live_version" Gauge ["model", "version", "digest", "engine"]
         "1 for every version that serves; the engine label says what really runs it.",
     ENGINE_FALLBACK "sluicegate_engine_fallback" Gauge ["model", "version"]
-        "1 where a version runs on another engine than the preferred one.",
+        "1 where a version runs on another engine or device than the preferred one.",
     REGISTRY_SCANS "sluicegate_registry_scans_total" Counter ["outcome"]
         "Looks at the registry, by outcome (ok, failed).",
     CONFIG_RELOADS "sluicegate_config_reloads_total" Counter ["outcome"]

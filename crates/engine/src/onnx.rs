@@ -1,5 +1,6 @@
 //! ONNX Runtime, through its shared library.
 
+mod cuda;
 mod library;
 mod session;
 mod spawner;
@@ -7,14 +8,13 @@ mod value;
 
 use std::sync::Arc;
 
-use ort::ep::CUDA;
 use ort::session::builder::AutoDevicePolicy;
 use ort::value::{Outlet, ValueType};
 use sluicegate_core::signature::{Kind, TensorSpec};
 use sluicegate_core::{Code, DType, Dim, Error, Result, Tensor};
 
 use crate::graph::Graph;
-use crate::sentence::{of_load, sentence};
+use crate::sentence::of_load;
 use crate::{Device, Engine, EngineChoice, ModelFile, Opened, Options, caught};
 
 use session::Session;
@@ -27,6 +27,29 @@ struct Instance(Arc<Session>);
 /// Loads a model: once for all instances on the processor, where they share its weights and its threads; once for each
 /// instance on another device.
 pub(crate) fn open(library: &Library, model: &ModelFile<'_>, graph: &Graph, options: &Options) -> Result<Opened> {
+    let on = |device| open_on(library, model, graph, &Options { device, ..options.clone() });
+    // Trees and linear models have no kernels for CUDA: there, they would only be copied to and fro.
+    if options.device != Device::Auto || graph.operators.iter().any(|(domain, _)| domain == "ai.onnx.ml") {
+        return on(options.device);
+    }
+    let why = match library.cuda_for_auto() {
+        None => return on(Device::Cpu),
+        Some(Err(why)) => why,
+        Some(Ok(())) => match on(Device::Cuda(0)) {
+            Ok(opened) => return Ok(opened),
+            Err(error) => {
+                if error.code() == Code::NoEngine {
+                    library.without_cuda(error.message());
+                }
+                error.message().to_owned()
+            }
+        },
+    };
+    let opened = on(Device::Cpu)?;
+    Ok(Opened { fallback: Some(format!("runs on the processor: {why}")), ..opened })
+}
+
+fn open_on(library: &Library, model: &ModelFile<'_>, graph: &Graph, options: &Options) -> Result<Opened> {
     let bytes = graph.without_zipmaps(model.bytes);
     let (shared, device) = match options.device {
         Device::Auto | Device::Cpu => (true, "cpu".to_owned()),
@@ -82,16 +105,15 @@ fn commit(
         }
     };
     let mut builder = build().map_err(refuse)?;
-    if let Device::Cuda(number) = options.device {
-        let number = i32::try_from(number).map_err(|_| no_cuda(options.device, "there is no device of that number"))?;
-        let provider = CUDA::default().with_device_id(number).build().error_on_failure();
-        builder = builder.with_execution_providers([provider]).map_err(|error| no_cuda(options.device, error.message()))?;
-    }
-    builder.commit_from_memory(bytes).map_err(refuse)
-}
-
-fn no_cuda(device: Device, why: &str) -> Error {
-    Error::new(Code::NoEngine, format!("{device} was asked for and cannot be used: {}", sentence(why)))
+    let Device::Cuda(number) = options.device else { return builder.commit_from_memory(bytes).map_err(refuse) };
+    let no_cuda = |why: &str| cuda::unusable(options.device, why, &library.path);
+    let number = i32::try_from(number).map_err(|_| no_cuda("there is no device of that number"))?;
+    let provider = cuda::provider(number).error_on_failure();
+    builder = builder.with_execution_providers([provider]).map_err(|error| no_cuda(error.message()))?;
+    builder.commit_from_memory(bytes).map_err(|error| match error.message() {
+        message if cuda::is_of_device(message) => no_cuda(message),
+        _ => refuse(error),
+    })
 }
 
 fn spec(outlet: &Outlet) -> Result<TensorSpec> {

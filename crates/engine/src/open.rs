@@ -50,7 +50,7 @@ pub struct ModelFile<'a> {
 pub struct Opened {
     /// What really runs it: `onnxruntime` or `tract`.
     pub engine: EngineChoice,
-    /// Why it is not the preferred engine, where it is not.
+    /// Why it is not the preferred engine or device, where it is not.
     pub fallback: Option<String>,
     /// The device that it runs on, as `cpu` or `cuda:0`.
     pub device: String,

@@ -1,4 +1,5 @@
-//! One suite for every engine: each test runs on all that are on this machine.
+//! One suite for every engine: each test runs on all that are on this machine. With `SLUICEGATE_TEST_DEVICE=cuda:0` ONNX Runtime
+//! runs on that device.
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -28,8 +29,22 @@ fn each() -> Vec<EngineChoice> {
     found.into_iter().chain([EngineChoice::Tract]).collect()
 }
 
+/// The device that was asked for; only ONNX Runtime knows others than the processor.
+#[allow(clippy::disallowed_methods, reason = "a test's switch; the product reads no environment here")]
+fn device(engine: EngineChoice) -> Device {
+    match std::env::var("SLUICEGATE_TEST_DEVICE") {
+        Ok(device) if engine == EngineChoice::OnnxRuntime => device.parse().expect("a device"),
+        _ => Device::Cpu,
+    }
+}
+
+/// How far answers in FP32 may be apart, as a part of the larger of 1 and the number.
+fn tolerance() -> f32 {
+    if device(EngineChoice::OnnxRuntime) == Device::Cpu { 1e-5 } else { 1e-3 }
+}
+
 fn options(engine: EngineChoice) -> Options {
-    Options { engine, ..Options::default() }
+    Options { engine, device: device(engine), ..Options::default() }
 }
 
 fn open(bytes: &[u8], engine: EngineChoice) -> sluicegate_core::Result<Opened> {
@@ -108,7 +123,7 @@ fn names_and_dimensions_are_those_of_the_model() {
         assert_eq!(opened.outputs[0].dims[0], rows(), "{engine:?}");
         assert_eq!(opened.outputs[0].dims[1].fixed(), None, "{engine:?}");
         assert_eq!(opened.engine, engine);
-        assert_eq!(opened.device, "cpu");
+        assert_eq!(opened.device, device(engine).to_string());
         assert_eq!(opened.fallback, None);
         let scalar = self::opened(&onnx::identity(DType::Fp32, &[]), engine);
         assert!(scalar.inputs[0].dims.is_empty() && scalar.outputs[0].dims.is_empty(), "{engine:?}");
@@ -305,7 +320,7 @@ fn instances_on_two_threads_give_the_same_results() {
                         let rows = usize::from(round % 5 + 1);
                         let value = f32::from(round);
                         let got = instance.run(&[floats(&[rows, 16], &vec![value; rows * 16])], &[0]).expect("runs");
-                        assert!(values(&got[0]).iter().all(|got| (got - value).abs() <= value * 1e-5), "{engine:?}");
+                        assert!(values(&got[0]).iter().all(|got| (got - value).abs() <= value * tolerance()), "{engine:?}");
                     }
                 });
             }
@@ -403,6 +418,50 @@ fn cuda_that_is_asked_for_and_missing_is_an_error_and_never_the_processor() {
 }
 
 #[test]
+fn cuda_that_is_there_is_taken_by_auto_and_answers_as_the_processor_does() {
+    let cuda = device(EngineChoice::OnnxRuntime);
+    if cuda == Device::Cpu {
+        eprintln!("skipped: SLUICEGATE_TEST_DEVICE names no CUDA device");
+        return;
+    }
+    let square = |dtype| {
+        let dims = [Dim::Fixed(16), Dim::Fixed(16)];
+        Model::new(17).input("x", dtype, &dims).output("y", dtype, &dims).node("MatMul", &["x", "x"], &["y"], &[]).build()
+    };
+    let numbers: Vec<f32> = (0..256u16).map(|place| f32::from(place * 37 % 101) / 50.0 - 1.0).collect();
+    let halves: Vec<half::f16> = numbers.iter().map(|&number| half::f16::from_f32(number)).collect();
+    let shape = || Shape::new(&[16, 16]);
+    let full = Tensor::from_vec(shape(), numbers).expect("fits");
+    let half = Tensor::from_vec(shape(), halves).expect("fits");
+    for (dtype, x, tolerance) in [(DType::Fp32, full, 1e-3), (DType::Fp16, half, 1e-2)] {
+        let bytes = square(dtype);
+        let on = |device, wanted: &str| {
+            let options = Options { device, engine: EngineChoice::OnnxRuntime, ..Options::default() };
+            let mut opened =
+                engines().open(&ModelFile { path: Path::new("model.onnx"), bytes: &bytes }, &options).expect("loads");
+            assert_eq!((&*opened.device, opened.fallback), (wanted, None));
+            let got = opened.instances[0].run(std::slice::from_ref(&x), &[0]).expect("runs").remove(0);
+            match dtype {
+                DType::Fp16 => got.values::<half::f16>().expect("FP16").iter().map(|value| value.to_f32()).collect(),
+                _ => values(&got),
+            }
+        };
+        let wanted = on(Device::Cpu, "cpu");
+        for got in [on(cuda, &cuda.to_string()), on(Device::Auto, "cuda:0")] {
+            assert!(got.iter().zip(&wanted).all(|(a, b)| (a - b).abs() <= tolerance * b.abs().max(1.0)), "{got:?} {wanted:?}");
+        }
+    }
+    // Trees have no kernels there.
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/fraud/1/model.onnx");
+    let bytes = std::fs::read(&root).expect("a sample model");
+    let opened = engines().open(&ModelFile { path: &root, bytes: &bytes }, &Options::default()).expect("loads");
+    assert_eq!(opened.device, "cpu");
+    let far = Options { device: Device::Cuda(77), ..Options::default() };
+    let error = engines().open(&ModelFile { path: &root, bytes: &bytes }, &far).err().expect("no such device");
+    assert_eq!(error.code(), Code::NoEngine, "{error}");
+}
+
+#[test]
 fn auto_takes_the_second_engine_where_the_first_cannot_and_says_why() {
     let model = onnx::add_constant(1.0, 2);
     let opened = Engines::tract_only()
@@ -448,7 +507,7 @@ fn the_sample_models_give_the_same_on_every_engine_that_loads_them() {
                 assert_eq!((a.shape(), a.dtype()), (b.shape(), b.dtype()), "{name}");
                 match a.dtype() {
                     DType::Fp32 => assert!(
-                        values(a).iter().zip(values(b)).all(|(a, b)| (a - b).abs() <= 1e-5 * b.abs().max(1.0)),
+                        values(a).iter().zip(values(b)).all(|(a, b)| (a - b).abs() <= tolerance() * b.abs().max(1.0)),
                         "{name}: {a:?} {b:?}"
                     ),
                     _ => assert_eq!(a, b, "{name}"),

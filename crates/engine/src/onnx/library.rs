@@ -10,6 +10,7 @@ use ort::logging::LogLevel;
 use parking_lot::Mutex;
 use sluicegate_core::{Code, Error, Result};
 
+use super::cuda;
 use super::spawner::Spawner;
 use crate::Search;
 use crate::sentence::sentence;
@@ -24,6 +25,19 @@ pub(crate) struct Library {
     pub(crate) path: PathBuf,
     /// Makes the threads of its pools; where there is none, whoever loads a model does.
     pub(crate) spawner: Option<Spawner>,
+    cuda: Mutex<Option<Result<(), String>>>,
+}
+
+impl Library {
+    /// Whether `auto` may try CUDA, or why not; `None` where the library was built without it, which is nothing to tell of.
+    pub(super) fn cuda_for_auto(&self) -> Option<Result<(), String>> {
+        self.cuda.lock().clone()
+    }
+
+    /// Remembers that no device can be used, so that not every load looks for one.
+    pub(super) fn without_cuda(&self, why: &str) {
+        *self.cuda.lock() = Some(Err(why.to_owned()));
+    }
 }
 
 /// A process has one ONNX Runtime: what was loaded first stays, for `ort` allows no second environment.
@@ -139,7 +153,8 @@ fn load(path: &Path) -> Result<Arc<Library>, String> {
         [_, _, ..] => named.iter().map(u32::to_string).collect::<Vec<_>>().join("."),
         _ => ort::util::probe(path).map_or_else(|| "1".to_owned(), |minor| format!("1.{minor}")),
     };
-    Ok(Arc::new(Library { environment, version, path: path.to_owned(), spawner: Spawner::start().ok() }))
+    let cuda = Mutex::new(cuda::is_built_in().then_some(Ok(())));
+    Ok(Arc::new(Library { environment, version, path: path.to_owned(), spawner: Spawner::start().ok(), cuda }))
 }
 
 #[cfg(test)]

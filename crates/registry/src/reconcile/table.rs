@@ -58,7 +58,7 @@ impl Thread {
             tracing::warn!(%model, version, remark, "a setting of the model has no effect");
         }
         if let Some(reason) = &live.fallback {
-            tracing::warn!(%model, version, engine = live.engine, reason, "version runs on another engine than the preferred one");
+            tracing::warn!(%model, version, engine = live.engine, reason, "version runs on another engine or device than the preferred one");
         }
         self.status.set(&model, version, State::Live, live.fallback.clone(), Some(live.digest.clone()));
         self.status.change(&model, version, |entry| entry.remarks.clone_from(&live.remarks));
