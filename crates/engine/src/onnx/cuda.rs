@@ -39,8 +39,9 @@ pub(super) fn unusable(device: Device, why: &str, library: &Path) -> Error {
     } else if let Some((_, missing)) = why.split_once("with error: ").filter(|_| why.contains("cannot open shared object file")) {
         format!("{}; LD_LIBRARY_PATH has to name the folders of CUDA 13, cuDNN 9 and the driver", sentence(missing))
     } else {
-        // What follows are the machine's name and the place in the runtime's source.
-        sentence(why.split(" ; GPU=").next().unwrap_or(why))
+        // Before it stands what was being read, after it the machine's name and the place in the runtime's source.
+        let why = why.split_once("option \"device_id\": ").map_or(why, |(_, rest)| rest);
+        sentence(why.split(" ; GPU=").next().unwrap_or(why).trim_start_matches("operator() "))
     };
     Error::new(Code::NoEngine, format!("{device} was asked for and cannot be used: {told}"))
 }
@@ -75,6 +76,9 @@ mod tests {
                       line=42 ; expr=cudaSetDevice(info_.device_id); ";
         assert!(is_of_device(absent));
         assert!(told(absent).ends_with(": CUDA failure 101: invalid device ordinal"), "{}", told(absent));
+        let counted = "[ONNXRuntimeError] : 1 : FAIL : Parse Failed to parse provider option \"device_id\": operator() Invalid device ID: 7, \
+                       must be between 0 (inclusive) and 1 (exclusive)";
+        assert!(told(counted).ends_with("used: Invalid device ID: 7, must be between 0 (inclusive) and 1 (exclusive)"));
         assert!(!is_of_device("Graph output (y) does not exist in the graph."));
     }
 }
