@@ -66,7 +66,7 @@ bench-gpu: ## test-gpu's checks, then speed beside ONNX Runtime in process; writ
 
 .PHONY: test-on-gpu bench-on-gpu
 test-on-gpu: need-rust need-python need-wrk $(GPU)/ready
-	SLUICEGATE_TEST_DEVICE=cuda:0 SLUICEGATE_REQUIRE_ONNXRUNTIME=1 $(GPU_LIBRARIES) cargo test --locked -p sluicegate-engine
+	SLUICEGATE_TEST_DEVICE=cuda:0 SLUICEGATE_REQUIRE_ONNXRUNTIME=1 $(GPU_LIBRARIES) cargo test --locked -p sluicegate-engine --test conformance --test cuda
 	cargo build --locked
 	$(GPU)/bin/python loadtests/gpu/gpu.py --gateway target/debug/sluicegate --parts checks
 
