@@ -15,6 +15,9 @@ GPU         := .venv/gpu
 # The tests of the whole process, tests/*.rs: they run once on each engine.
 PROMISES := $(patsubst tests/%.rs,--test=%,$(wildcard tests/*.rs))
 
+# Safetensors too; `make serve` leaves them out, to be there soon.
+FEATURES := --features sluicegate-server/candle,sluicegate-tests/candle
+
 FUZZ_PAGE = loadtests/results/$(shell date +%F)-$(shell git rev-parse --short=9 HEAD)-fuzz.md
 
 # Where the packages of $(GPU) put their libraries, for the loader.
@@ -37,22 +40,22 @@ serve: need-rust onnxruntime ## fetch what is missing, build, and serve models/
 	target/debug/sluicegate serve --models models
 
 release: need-rust ## the binary for production: target/release/sluicegate
-	cargo build --release --locked
+	cargo build --release --locked -p sluicegate-server --features candle
 
 test: test-rust test-clients test-schema ## every test, on both engines
 
 test-rust: need-rust onnxruntime ## the tests in Rust
-	SLUICEGATE_REQUIRE_ONNXRUNTIME=1 cargo test --workspace --locked
-	SLUICEGATE_TEST_ENGINE=tract cargo test --workspace --locked $(PROMISES)
+	SLUICEGATE_REQUIRE_ONNXRUNTIME=1 cargo test --workspace --locked $(FEATURES)
+	SLUICEGATE_TEST_ENGINE=tract cargo test --workspace --locked $(FEATURES) $(PROMISES)
 
 test-clients: need-rust onnxruntime need-chromium need-toolchains $(CLIENTS)/ready $(MLSERVER)/ready ## the gateway against foreign clients and a browser
-	cargo test --workspace --locked --no-run
+	cargo test --workspace --locked $(FEATURES) --no-run
 	$(CLIENTS)/bin/python -m pytest tests/clients --ignore-glob='*/test_kserve_*'
 	@# KServe's package and Triton's both register the protocol's messages, which one process takes once.
 	$(CLIENTS)/bin/python -m pytest $(wildcard tests/clients/test_kserve_*.py)
 
 test-schema: need-rust onnxruntime $(SCHEMA)/ready ## thousands of requests made of the OpenAPI document
-	cargo build --locked
+	cargo test --workspace --locked $(FEATURES) --no-run
 	$(SCHEMA)/bin/python -m pytest tests/schema
 
 # $(call on-gpu,TARGET): does it where there is a GPU.
@@ -79,10 +82,10 @@ fmt: need-rust ## format the code
 
 lint: need-rust ## formatting and clippy, with warnings denied
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy --workspace --all-targets --locked $(FEATURES) -- -D warnings
 
 docs: need-rust ## the documents of the code, with warnings denied
-	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked $(FEATURES)
 
 generate: need-rust ## write docs/config.md, docs/config.schema.json and docs/metrics.md anew
 	SLUICEGATE_BLESS=1 cargo test --locked -p sluicegate-config --test generated

@@ -242,3 +242,37 @@ fn is_overtaken(folder: &Folder, gateway: &Gateway, old: u64, count: usize) -> b
     gateway.wait_for_state("m", old, "gone");
     overtaken
 }
+
+/// The same as [`versioned`] in safetensors.
+#[cfg(feature = "candle")]
+fn publish_net(folder: &Folder, version: u64) {
+    let config = json!({
+        "model_type": "feed_forward",
+        "input": { "name": "x", "shape": [2] },
+        "output": { "name": "y" },
+        "layers": [{ "type": "linear", "name": "sum" }],
+    });
+    let tensors = [("sum.weight", &[2, 2][..], vec![1.0, 0.0, 0.0, 1.0]), ("sum.bias", &[2], vec![version as f32; 2])];
+    folder.publish_net("m", version, &config, &tensors);
+}
+
+#[cfg(feature = "candle")]
+#[test]
+fn swaps_between_the_formats_lose_nothing_and_mix_nothing() {
+    let folder = Folder::default();
+    folder.publish("m", 1, &versioned(1));
+    let gateway = Gateway::start(&folder, "");
+    let seen = under_load(&gateway, WAYS.len(), || {
+        for version in 2..=2 * swaps() + 1 {
+            let publish: fn(&Folder, u64) =
+                if version % 2 == 0 { publish_net } else { |folder, version| folder.publish("m", version, &versioned(version)) };
+            publish(&folder, version);
+            let name = version.to_string();
+            wait_for(&format!("version {name} answers"), || (gateway.model("m")["default_version"] == name).then_some(()));
+            gateway.wait_for_state("m", version - 1, "gone");
+            folder.remove("m", version - 1);
+        }
+    });
+    assert!(seen.wrong.is_empty(), "{} of {} answers: {:#?}", seen.wrong.len(), seen.answers, seen.wrong);
+    assert_eq!(gateway.metric("sluicegate_swaps_total", &[("model", "m")]), 2.0 * swaps() as f64);
+}

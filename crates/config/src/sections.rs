@@ -126,7 +126,8 @@ pub struct Engine {
     /// The library of ONNX Runtime, version 1.24 or newer. Without it, ORT_DYLIB_PATH and then the usual places.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub onnxruntime: Option<PathBuf>,
-    /// What loads a model that does not say: `auto` prefers ONNX Runtime and takes tract where that is not found or cannot load it.
+    /// What loads an ONNX model that does not say: `auto` prefers ONNX Runtime and takes tract where that is not found or cannot load it.
+    /// Safetensors are loaded by candle, whatever stands here.
     #[schemars(schema_with = "engine_schema")]
     pub default: EngineChoice,
 }
@@ -150,7 +151,7 @@ pub struct Registry {
     /// What kind of registry it is.
     #[serde(rename = "type")]
     pub kind: RegistryType,
-    /// The directory, with `<model>/<version>/model.onnx` in it. A relative path in the file is relative to the file's directory.
+    /// The directory, with `<model>/<version>/model.onnx` in it, or a `config.json` with safetensors beside it. A relative path in the file is relative to the file's directory.
     #[schemars(with = "String")]
     pub path: PathBuf,
     /// How often to look for new versions.
@@ -175,7 +176,7 @@ const fn one_second() -> Duration {
 }
 
 pub(super) fn engine_schema(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "string", "enum": ["auto", "onnxruntime", "tract"] })
+    json_schema!({ "type": "string", "enum": ["auto", "onnxruntime", "tract", "candle"] })
 }
 
 impl Default for Memory {

@@ -1,14 +1,16 @@
 //! Runs one prepared batch on one device. Blocking; knows no HTTP, no queue and no clock.
 //!
 //! In reading order: [`Engine`] (the trait alone), [`device`], [`options`], [`open`](mod@open) (which engine loads a
-//! model), `graph` (what a file says of itself; over `wire`), `onnx` (ONNX Runtime), `tract`, [`system`]. Every engine passes
-//! the one suite in `tests/conformance.rs`.
+//! model), `graph` (what a file says of itself; over `wire`), `onnx` (ONNX Runtime), `tract`, `candle` (safetensors), [`system`]. Every
+//! engine of ONNX passes the one suite in `tests/conformance.rs`.
 
 pub mod device;
 pub mod open;
 pub mod options;
 pub mod system;
 
+#[cfg(feature = "candle")]
+mod candle;
 mod graph;
 mod onnx;
 mod sentence;

@@ -46,9 +46,22 @@ pub struct ModelFile<'a> {
     pub bytes: &'a [u8],
 }
 
+impl ModelFile<'_> {
+    /// The file that stands for a model in safetensors: the weights lie beside it.
+    pub const SAFETENSORS: &'static str = "config.json";
+}
+
+#[cfg(feature = "candle")]
+use crate::candle::open as with_candle;
+
+#[cfg(not(feature = "candle"))]
+fn with_candle(_: &ModelFile<'_>, _: &Options) -> Result<Opened> {
+    Err(Error::new(Code::NoEngine, "this build has no engine for safetensors: build with --features candle"))
+}
+
 /// A model that an engine has loaded.
 pub struct Opened {
-    /// What really runs it: `onnxruntime` or `tract`.
+    /// What really runs it: `onnxruntime`, `tract` or `candle`.
     pub engine: EngineChoice,
     /// Why it is not the preferred engine or device, where it is not.
     pub fallback: Option<String>,
@@ -58,6 +71,8 @@ pub struct Opened {
     pub inputs: Vec<TensorSpec>,
     /// The outputs in the engine's order; sequences of maps already told as the tensors that they will be served as.
     pub outputs: Vec<TensorSpec>,
+    /// One record that is like those that will come, where the engine knows one.
+    pub example: Option<serde_json::Value>,
     /// One per instance asked for.
     pub instances: Vec<Box<dyn Engine>>,
 }
@@ -95,6 +110,12 @@ impl Engines {
     /// [`Code::LoadFailed`] where the file is not a model, or has something that no engine asked can run; with every engine's reason.
     /// [`Code::NoEngine`] where the engine or the device asked for is not there.
     pub fn open(&self, model: &ModelFile<'_>, options: &Options) -> Result<Opened> {
+        if model.path.file_name().is_some_and(|name| name == ModelFile::SAFETENSORS) {
+            return with_candle(model, options);
+        }
+        if options.engine == EngineChoice::Candle {
+            return Err(Error::new(Code::NoEngine, "candle loads safetensors, and this is an ONNX model: choose another engine"));
+        }
         let graph = Graph::read(model.bytes)?;
         graph.check()?;
         let with_onnxruntime = || match &self.onnxruntime {
@@ -104,7 +125,7 @@ impl Engines {
         match (options.engine, options.device) {
             (EngineChoice::OnnxRuntime, _) | (EngineChoice::Auto, Device::Cuda(_)) => return with_onnxruntime(),
             (EngineChoice::Tract, _) => return tract::open(model, &graph, options),
-            (EngineChoice::Auto, Device::Auto | Device::Cpu) => {}
+            (EngineChoice::Candle, _) | (EngineChoice::Auto, Device::Auto | Device::Cpu) => {}
         }
         let first = match with_onnxruntime() {
             Ok(opened) => return Ok(opened),

@@ -10,13 +10,15 @@ use crate::Device;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EngineChoice {
-    /// ONNX Runtime where its library is found, else tract; the other one where the first cannot load the model.
+    /// For ONNX: ONNX Runtime where its library is found, else tract; the other one where the first cannot load the model.
     #[default]
     Auto,
     /// ONNX Runtime or an error.
     OnnxRuntime,
     /// tract or an error.
     Tract,
+    /// candle. It loads safetensors, whatever is chosen for ONNX, and nothing else.
+    Candle,
 }
 
 impl EngineChoice {
@@ -26,6 +28,7 @@ impl EngineChoice {
             Self::Auto => "auto",
             Self::OnnxRuntime => "onnxruntime",
             Self::Tract => "tract",
+            Self::Candle => "candle",
         }
     }
 }

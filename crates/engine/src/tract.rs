@@ -45,7 +45,15 @@ pub(crate) fn open(model: &ModelFile<'_>, graph: &Graph, options: &Options) -> R
     let types: Arc<[DType]> = outputs.iter().map(|output| output.dtype).collect();
     let instance = || -> Box<dyn Engine> { Box::new(Instance { plan: plan.clone(), outputs: types.clone() }) };
     let instances = (0..options.instances.get()).map(|_| instance()).collect();
-    Ok(Opened { engine: EngineChoice::Tract, fallback: None, device: "cpu".to_owned(), inputs, outputs, instances })
+    Ok(Opened {
+        engine: EngineChoice::Tract,
+        fallback: None,
+        device: "cpu".to_owned(),
+        inputs,
+        outputs,
+        example: None,
+        instances,
+    })
 }
 
 type Loaded = (Arc<TypedRunnableModel>, Vec<TensorSpec>, Vec<TensorSpec>);

@@ -89,7 +89,7 @@ pub fn run(
         offered,
         queue_rows,
         batched: facts.batched,
-        threaded: facts.engine != EngineChoice::Tract,
+        threaded: facts.engine == EngineChoice::OnnxRuntime,
     };
     let settings = grid::settings(&ask.axes, Setting::of(&subject.run), &bounds);
     if settings.is_empty() {

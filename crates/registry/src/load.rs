@@ -53,7 +53,7 @@ impl Loaded {
         let (inputs, outputs) = (opened.inputs.clone(), opened.outputs.clone());
         let signature = match &config {
             Some(config) => tensors::sign(&config.model, verified.found.model_directory(), inputs, outputs)?,
-            None => verified.manifest.sign(inputs, outputs)?,
+            None => verified.manifest.sign(inputs, outputs, opened.example.clone())?,
         };
         let padding = Padding::of(&signature)?;
         keeps(&signature, published, declared)?;

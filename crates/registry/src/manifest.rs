@@ -170,11 +170,16 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Lays the manifest over the engine's own inputs and outputs.
+    /// Lays the manifest over the engine's own inputs and outputs, and over the example that it knows.
     ///
     /// # Errors
     /// [`Code::BadSignature`] where it speaks of tensors that the model does not have, or in ranges that are none.
-    pub fn sign(&self, mut inputs: Vec<TensorSpec>, mut outputs: Vec<TensorSpec>) -> Result<Signature> {
+    pub fn sign(
+        &self,
+        mut inputs: Vec<TensorSpec>,
+        mut outputs: Vec<TensorSpec>,
+        example: Option<serde_json::Value>,
+    ) -> Result<Signature> {
         for overlay in &self.signature.inputs {
             let spec = named(&mut inputs, &overlay.name, "input")?;
             let InputOverlay { description, unit, min, max, categories, .. } = overlay.clone();
@@ -195,7 +200,7 @@ impl Manifest {
                 spec.labels.clone_from(&overlay.labels);
             }
         }
-        Signature::new(inputs, outputs, self.signature.example.clone())
+        Signature::new(inputs, outputs, self.signature.example.clone().or(example))
     }
 }
 

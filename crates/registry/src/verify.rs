@@ -5,12 +5,23 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 use sluicegate_core::{Code, Digest, Error, Result};
+use sluicegate_engine::ModelFile;
 
 use crate::manifest::{FILE, Manifest};
 use crate::source::{Found, dir};
 
 /// The file that is loaded, where no configuration names another one.
 pub(crate) const MODEL: &str = "model.onnx";
+
+/// How the names of files of safetensors end.
+const WEIGHTS: &str = "safetensors";
+
+/// The file that is loaded, out of those that there are.
+fn model(files: &[PathBuf]) -> &'static str {
+    let has = |name: &str| files.iter().any(|file| file == Path::new(name));
+    let weights = || files.iter().any(|file| file.extension().is_some_and(|extension| extension == WEIGHTS));
+    if !has(MODEL) && has(ModelFile::SAFETENSORS) && weights() { ModelFile::SAFETENSORS } else { MODEL }
+}
 
 /// A version whose files are what its manifest says.
 pub struct Verified {
@@ -30,7 +41,8 @@ pub struct Verified {
 impl Verified {
     /// Whether the manifest vouches for the model file. Without that only time tells whether a copy has ended.
     pub fn is_vouched(manifest: &Manifest) -> bool {
-        manifest.files.contains_key(MODEL)
+        let weights = || manifest.files.keys().any(|name| name.ends_with(WEIGHTS));
+        manifest.files.contains_key(MODEL) || manifest.files.contains_key(ModelFile::SAFETENSORS) && weights()
     }
 
     /// Reads and checks the files.
@@ -40,13 +52,14 @@ impl Verified {
     /// read.
     pub fn read(found: Found, manifest: Manifest) -> Result<Self> {
         let config = found.config()?.cloned();
-        let wanted = config.as_ref().map_or(MODEL, |config| config.model_file().unwrap_or(MODEL));
+        let files = dir::files(&found.path).map_err(|error| Error::new(Code::Io, format!("the version's directory: {error}")))?;
+        let wanted = config.as_ref().and_then(|config| config.model_file()).unwrap_or_else(|| model(&files));
         let ensemble = config.as_ref().filter(|config| config.ensemble.is_some());
         let io = |name: &str, error: std::io::Error| Error::new(Code::Io, format!("{name}: {error}"));
         let mut lines = Sha256::new();
         let mut model: Option<(PathBuf, Vec<u8>)> = None;
         let mut unseen = manifest.files.clone();
-        for file in dir::files(&found.path).map_err(|error| io("the version's directory", error))? {
+        for file in files {
             let name = file.to_string_lossy().into_owned();
             let path = found.path.join(&file);
             // A model with weights in files of their own may lie with them in a directory that is called as the model would be.

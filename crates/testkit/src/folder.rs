@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 use sluicegate_core::Digest;
 
+use crate::safetensors;
+
 /// A directory for one test: `models/`, and what else the test puts beside it. It is removed in the end.
 #[derive(Debug)]
 pub struct Folder(tempfile::TempDir);
@@ -49,6 +51,19 @@ impl Folder {
         let manifest = format!("{manifest}\nfiles: {{ model.onnx: '{}' }}\n", digest(onnx));
         let hidden = self.models().join(model).join(format!(".{version}.part"));
         write(&hidden, &[("model.onnx", onnx), ("model.yaml", manifest.as_bytes())]);
+        fs::rename(&hidden, self.version(model, version)).expect("the version gets its name");
+    }
+
+    /// Publishes a version in safetensors in the same way.
+    pub fn publish_net(&self, model: &str, version: u64, config: &serde_json::Value, tensors: &[safetensors::Named<'_>]) {
+        let (config, weights) = (config.to_string(), safetensors::file(tensors));
+        let manifest =
+            format!("files: {{ config.json: '{}', model.safetensors: '{}' }}\n", digest(config.as_bytes()), digest(&weights));
+        let hidden = self.models().join(model).join(format!(".{version}.part"));
+        write(
+            &hidden,
+            &[("config.json", config.as_bytes()), ("model.safetensors", &weights), ("model.yaml", manifest.as_bytes())],
+        );
         fs::rename(&hidden, self.version(model, version)).expect("the version gets its name");
     }
 

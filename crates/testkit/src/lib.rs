@@ -4,6 +4,8 @@
 //! them, and [`client`] speaks to it, also in ways that no good client would.
 
 pub mod client;
+pub mod encoder;
 pub mod folder;
 pub mod onnx;
 pub mod process;
+pub mod safetensors;

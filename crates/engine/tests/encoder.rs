@@ -1,0 +1,240 @@
+//! Encoders of text beside a plain computation of the same model, row by row in doubles.
+
+#![cfg(feature = "candle")]
+
+use std::path::Path;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use sluicegate_core::{Code, Shape, Tensor};
+use sluicegate_engine::{Engines, ModelFile, Opened, Options};
+use sluicegate_testkit::encoder::{EPS, HEADS, LAYERS, SIZE, Weights, config, weights, with_classifier, write};
+
+fn open(folder: &Path) -> sluicegate_core::Result<Opened> {
+    let path = folder.join("config.json");
+    let bytes = std::fs::read(&path).expect("a configuration");
+    Engines::tract_only().open(&ModelFile { path: &path, bytes: &bytes }, &Options::default())
+}
+
+fn texts(texts: &[&str]) -> Tensor {
+    let elements = texts.iter().map(|text| Bytes::copy_from_slice(text.as_bytes())).collect();
+    Tensor::text(Shape::new(&[texts.len()]), elements).expect("fits")
+}
+
+/// The plain computation.
+struct Plain<'a>(&'a Weights, &'a str);
+
+impl Plain<'_> {
+    fn get(&self, name: &str) -> &[f32] {
+        let (prefixed, plain) = (format!("{}{name}", self.1), name.to_owned());
+        &self.0.get(&prefixed).or_else(|| self.0.get(&plain)).unwrap_or_else(|| panic!("{name}")).1
+    }
+
+    fn linear(&self, name: &str, row: &[f64]) -> Vec<f64> {
+        let (weight, bias) = (self.get(&format!("{name}.weight")), self.get(&format!("{name}.bias")));
+        let one = |(weights, bias): (&[f32], &f32)| {
+            row.iter().zip(weights).map(|(value, weight)| value * f64::from(*weight)).sum::<f64>() + f64::from(*bias)
+        };
+        weight.chunks(row.len()).zip(bias).map(one).collect()
+    }
+
+    fn norm(&self, name: &str, row: &[f64]) -> Vec<f64> {
+        let (scale, shift) = (self.get(&format!("{name}.weight")), self.get(&format!("{name}.bias")));
+        let mean = row.iter().sum::<f64>() / row.len() as f64;
+        let variance = row.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / row.len() as f64;
+        let one = |(value, (scale, shift)): (&f64, (&f32, &f32))| {
+            (value - mean) / (variance + EPS).sqrt() * f64::from(*scale) + f64::from(*shift)
+        };
+        row.iter().zip(scale.iter().zip(shift)).map(one).collect()
+    }
+
+    fn states(&self, ids: &[usize], types: &[usize]) -> Vec<Vec<f64>> {
+        let row = |table: &str, place: usize| {
+            self.get(&format!("embeddings.{table}_embeddings.weight"))[place * SIZE..][..SIZE].to_vec()
+        };
+        let embed = |(position, (&id, &kind)): (usize, (&usize, &usize))| {
+            let (word, place, kind) = (row("word", id), row("position", position), row("token_type", kind));
+            let sum: Vec<f64> = (0..SIZE).map(|i| f64::from(word[i]) + f64::from(place[i]) + f64::from(kind[i])).collect();
+            self.norm("embeddings.LayerNorm", &sum)
+        };
+        let mut states: Vec<Vec<f64>> = ids.iter().zip(types).enumerate().map(embed).collect();
+        for layer in 0..LAYERS {
+            let name = |part: &str| format!("encoder.layer.{layer}.{part}");
+            let each = |part: &str| states.iter().map(|state| self.linear(&name(part), state)).collect::<Vec<_>>();
+            let (queries, keys, values) =
+                (each("attention.self.query"), each("attention.self.key"), each("attention.self.value"));
+            let width = SIZE / HEADS;
+            let attend = |query: &Vec<f64>| {
+                let mut out = vec![0.0; SIZE];
+                for head in 0..HEADS {
+                    let columns = head * width..(head + 1) * width;
+                    let score = |key: &Vec<f64>| columns.clone().map(|i| query[i] * key[i]).sum::<f64>() / (width as f64).sqrt();
+                    let weights: Vec<f64> = keys.iter().map(|key| score(key).exp()).collect();
+                    let total: f64 = weights.iter().sum();
+                    for i in columns.clone() {
+                        out[i] = weights.iter().zip(&values).map(|(weight, value)| weight / total * value[i]).sum();
+                    }
+                }
+                out
+            };
+            let attended: Vec<Vec<f64>> = queries.iter().map(attend).collect();
+            let add = |one: &[f64], other: &[f64]| one.iter().zip(other).map(|(a, b)| a + b).collect::<Vec<f64>>();
+            let step = |(state, attended): (&Vec<f64>, &Vec<f64>)| {
+                let mixed = self.linear(&name("attention.output.dense"), attended);
+                let state = self.norm(&name("attention.output.LayerNorm"), &add(state, &mixed));
+                let wide: Vec<f64> = self.linear(&name("intermediate.dense"), &state).into_iter().map(gelu).collect();
+                self.norm(&name("output.LayerNorm"), &add(&state, &self.linear(&name("output.dense"), &wide)))
+            };
+            states = states.iter().zip(&attended).map(step).collect();
+        }
+        states
+    }
+}
+
+/// x Φ(x), the normal distribution by Simpson's rule: nothing of the library that is tested.
+fn gelu(x: f64) -> f64 {
+    let density = |t: f64| (-t * t / 2.0).exp() / std::f64::consts::TAU.sqrt();
+    let (steps, width) = (400, x / 400.0);
+    let inner = |i: i32| density(f64::from(i) * width) * if i % 2 == 0 { 2.0 } else { 4.0 };
+    let area = (density(0.0) + density(x) + (1..steps).map(inner).sum::<f64>()) * width / 3.0;
+    x * (0.5 + area)
+}
+
+fn mean(states: &[Vec<f64>]) -> Vec<f64> {
+    (0..SIZE).map(|i| states.iter().map(|state| state[i]).sum::<f64>() / states.len() as f64).collect()
+}
+
+fn close(got: &[f32], expected: &[f64], what: &str) {
+    let far = got.iter().zip(expected).any(|(got, expected)| (f64::from(*got) - expected).abs() > 1e-4);
+    assert!(!far && got.len() == expected.len(), "{what}: {got:?} is not {expected:?}");
+}
+
+/// Texts and their tokens. The last one is cut at the most tokens that there are positions for.
+const READ: [(&str, &[usize]); 6] = [
+    ("the gates", &[2, 8, 5, 6, 3]),
+    ("", &[2, 3]),
+    ("Water", &[2, 4, 3]),
+    ("the lock fills slowly", &[2, 8, 9, 10, 11, 3]),
+    ("schleuse", &[2, 1, 3]),
+    ("the the the the the the the the the the the the the", &[2, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 3]),
+];
+
+#[test]
+fn a_batch_of_texts_has_the_vectors_that_each_has_alone() {
+    let folder = tempfile::tempdir().expect("a directory");
+    for prefix in ["", "bert."] {
+        let weights = weights(prefix);
+        write(folder.path(), &config("BertModel"), &weights);
+        let mut opened = open(folder.path()).unwrap_or_else(|error| panic!("{error}"));
+        let got = opened.instances[0].run(&[texts(&READ.map(|(text, _)| text))], &[0, 1]).expect("runs");
+        assert_eq!(got[0].shape(), &Shape::new(&[READ.len(), SIZE]));
+        assert_eq!(&*got[1].values::<i64>().expect("INT64"), READ.map(|(_, tokens)| tokens.len() as i64));
+        for ((text, tokens), vector) in READ.iter().zip(got[0].values::<f32>().expect("FP32").chunks(SIZE)) {
+            let states = Plain(&weights, prefix).states(tokens, &vec![0; tokens.len()]);
+            close(vector, &mean(&states), text);
+        }
+        let none = opened.instances[0].run(&[texts(&[])], &[0]).expect("runs");
+        assert_eq!(none[0].shape(), &Shape::new(&[0, SIZE]));
+    }
+}
+
+#[test]
+fn vectors_are_pooled_and_normalised_as_sentence_transformers_says() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let weights = weights("");
+    write(folder.path(), &config("BertModel"), &weights);
+    let put = |name: &str, value: Value| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("inside")).expect("made");
+        std::fs::write(path, value.to_string()).expect("written");
+    };
+    let module = |kind: &str, path: &str| json!({ "path": path, "type": format!("sentence_transformers.models.{kind}") });
+    put("modules.json", json!([module("Transformer", ""), module("Pooling", "1_Pooling"), module("Normalize", "2_Normalize")]));
+    put("1_Pooling/config.json", json!({ "word_embedding_dimension": SIZE, "pooling_mode_cls_token": true }));
+    put("sentence_bert_config.json", json!({ "max_seq_length": 4 }));
+    let mut opened = open(folder.path()).unwrap_or_else(|error| panic!("{error}"));
+    let got = opened.instances[0].run(&[texts(&["the lock fills slowly"])], &[1, 0]).expect("runs");
+    assert_eq!(&*got[0].values::<i64>().expect("INT64"), [4]);
+    let first = &Plain(&weights, "").states(&[2, 8, 9, 3], &[0; 4])[0];
+    let length = first.iter().map(|value| value * value).sum::<f64>().sqrt();
+    close(&got[1].values::<f32>().expect("FP32"), &first.iter().map(|value| value / length).collect::<Vec<_>>(), "normalised");
+
+    for (name, value, told) in [
+        ("1_Pooling/config.json", json!({ "pooling_mode_lasttoken": true }), "mean, cls and max"),
+        ("1_Pooling/config.json", json!({ "word_embedding_dimension": 7, "pooling_mode_mean_tokens": true }), "8 columns"),
+        ("modules.json", json!([module("Dense", "2_Dense")]), "module `Dense` is not served"),
+        ("modules.json", json!([module("Pooling", "../outside")]), "not inside"),
+    ] {
+        put("modules.json", json!([module("Transformer", ""), module("Pooling", "1_Pooling")]));
+        put(name, value);
+        let error = open(folder.path()).err().expect("refused");
+        assert!(error.code() == Code::LoadFailed && error.message().contains(told), "{error}");
+    }
+}
+
+#[test]
+fn a_classifier_gives_probabilities_and_a_ranker_a_score_for_each_pair() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let classify = |weights: &Weights, tokens: &[usize], types: &[usize]| {
+        let plain = Plain(weights, "bert.");
+        let first = plain.states(tokens, types).swap_remove(0);
+        let pooled: Vec<f64> = plain.linear("pooler.dense", &first).into_iter().map(f64::tanh).collect();
+        plain.linear("classifier", &pooled)
+    };
+    let three = with_classifier(weights("bert."), 3);
+    let mut said = config("BertForSequenceClassification");
+    said["id2label"] = json!({ "0": "calm", "1": "flood", "2": "drought" });
+    write(folder.path(), &said, &three);
+    let mut opened = open(folder.path()).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(opened.outputs[0].labels, ["calm", "flood", "drought"]);
+    let got = opened.instances[0].run(&[texts(&["the gates", "water"])], &[0]).expect("runs");
+    let scores = classify(&three, &[2, 4, 3], &[0; 3]);
+    let total: f64 = scores.iter().map(|score| score.exp()).sum();
+    let expected: Vec<f64> = scores.iter().map(|score| score.exp() / total).collect();
+    close(&got[0].values::<f32>().expect("FP32")[3..], &expected, "probabilities");
+
+    let one = with_classifier(weights("bert."), 1);
+    write(folder.path(), &config("BertForSequenceClassification"), &one);
+    let mut opened = open(folder.path()).unwrap_or_else(|error| panic!("{error}"));
+    let names: Vec<&str> = opened.inputs.iter().map(|input| &*input.name).collect();
+    assert_eq!(names, ["query", "text"]);
+    let got = opened.instances[0].run(&[texts(&["water", "the lock"]), texts(&["gates", "opens"])], &[0]).expect("runs");
+    let pair = classify(&one, &[2, 8, 9, 3, 7, 3], &[0, 0, 0, 0, 1, 1])[0];
+    close(&got[0].values::<f32>().expect("FP32")[1..], &[1.0 / (1.0 + (-pair).exp())], "a score");
+}
+
+#[test]
+fn what_is_not_served_is_named_at_load() {
+    let change = |key: &str, value: Value| {
+        let mut config = config("BertModel");
+        config[key] = value;
+        config
+    };
+    let huge = u64::from(u32::MAX);
+    for (config, told) in [
+        (change("architectures", json!(["BertForQuestionAnswering"])), "`BertForQuestionAnswering` is not served"),
+        (change("position_embedding_type", json!("relative_key")), "position_embedding_type"),
+        (change("hidden_act", json!("mish")), "unknown variant `mish`"),
+        (change("num_attention_heads", json!(3)), "3 heads"),
+        (change("num_attention_heads", json!(0)), "0 heads"),
+        (change("num_hidden_layers", json!(huge)), "layers"),
+        (change("num_hidden_layers", json!(3)), "no tensor `encoder.layer.2"),
+        (change("num_hidden_layers", json!(1)), "no use for"),
+        (change("hidden_size", json!(16)), "expected [2, 16]"),
+        (change("vocab_size", json!(11)), "tokens up to 11, the model has embeddings for 11"),
+        (change("max_position_embeddings", json!(2)), "room for 2 tokens"),
+        (change("vocab_size", json!(-1)), "config.json"),
+    ] {
+        let folder = tempfile::tempdir().expect("a directory");
+        write(folder.path(), &config, &weights(""));
+        let error = open(folder.path()).err().unwrap_or_else(|| panic!("{told}"));
+        assert!(error.code() == Code::LoadFailed && error.message().contains(told), "{told}: {error}");
+    }
+    for broken in ["", "{}", "[", r#"{"model":{"type":"WordPiece","vocab":{"a":99}}}"#, &"[".repeat(100_000)] {
+        let folder = tempfile::tempdir().expect("a directory");
+        write(folder.path(), &config("BertModel"), &weights(""));
+        std::fs::write(folder.path().join("tokenizer.json"), broken).expect("written");
+        let error = open(folder.path()).err().expect("refused");
+        assert!(error.code() == Code::LoadFailed && error.message().contains("tokenizer.json"), "{error}");
+    }
+}
