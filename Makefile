@@ -11,12 +11,16 @@ GO          := .venv/go
 JAVASCRIPT  := .venv/js
 TRAINING    := .venv/models
 GPU         := .venv/gpu
+GOLDENS     := .venv/goldens
+MINILM      := .models/minilm/1/model.safetensors
+MINILM_ONNX := .models/minilm-onnx/1/model.onnx
 
 # The tests of the whole process, tests/*.rs: they run once on each engine.
 PROMISES := $(patsubst tests/%.rs,--test=%,$(wildcard tests/*.rs))
 
-# Safetensors too; `make serve` leaves them out, to be there soon.
+# Safetensors too; `make serve` leaves them out, to be there soon. What is tested is built by BINARY, and by nothing else.
 FEATURES := --features sluicegate-server/candle,sluicegate-tests/candle
+BINARY   := cargo build --locked --package sluicegate-server --features candle
 
 FUZZ_PAGE = loadtests/results/$(shell date +%F)-$(shell git rev-parse --short=9 HEAD)-fuzz.md
 
@@ -28,8 +32,8 @@ GPU_LIBRARIES = ORT_DYLIB_PATH=$$(echo $(CURDIR)/$(GPU)/lib/python3*/site-packag
 need = @command -v $(1) >/dev/null || { echo "$(1) is missing: $(2)" >&2; exit 2; }
 
 .DEFAULT_GOAL := help
-.PHONY: help serve release test test-rust test-clients fmt lint docs generate models
-.PHONY: bench instructions compare workloads soak fuzz deny ci clean test-schema test-gpu bench-gpu
+.PHONY: help serve release test test-rust test-clients fmt lint docs generate models minilm goldens
+.PHONY: bench instructions compare encoders workloads soak fuzz deny ci clean test-schema test-gpu bench-gpu
 .PHONY: onnxruntime need-rust need-python need-toolchains need-chromium need-wrk need-h2load need-valgrind
 
 help: ## list these targets
@@ -40,22 +44,23 @@ serve: need-rust onnxruntime ## fetch what is missing, build, and serve models/
 	target/debug/sluicegate serve --models models
 
 release: need-rust ## the binary for production: target/release/sluicegate
-	cargo build --release --locked -p sluicegate-server --features candle
+	$(BINARY) --release
 
 test: test-rust test-clients test-schema ## every test, on both engines
 
-test-rust: need-rust onnxruntime ## the tests in Rust
-	SLUICEGATE_REQUIRE_ONNXRUNTIME=1 cargo test --workspace --locked $(FEATURES)
+test-rust: need-rust onnxruntime minilm ## the tests in Rust
+	$(BINARY)
+	SLUICEGATE_REQUIRE_ONNXRUNTIME=1 SLUICEGATE_REQUIRE_MINILM=1 cargo test --workspace --locked $(FEATURES)
 	SLUICEGATE_TEST_ENGINE=tract cargo test --workspace --locked $(FEATURES) $(PROMISES)
 
-test-clients: need-rust onnxruntime need-chromium need-toolchains $(CLIENTS)/ready $(MLSERVER)/ready ## the gateway against foreign clients and a browser
-	cargo test --workspace --locked $(FEATURES) --no-run
+test-clients: need-rust onnxruntime minilm need-chromium need-toolchains $(CLIENTS)/ready $(MLSERVER)/ready ## the gateway against foreign clients and a browser
+	$(BINARY)
 	$(CLIENTS)/bin/python -m pytest tests/clients --ignore-glob='*/test_kserve_*'
 	@# KServe's package and Triton's both register the protocol's messages, which one process takes once.
 	$(CLIENTS)/bin/python -m pytest $(wildcard tests/clients/test_kserve_*.py)
 
 test-schema: need-rust onnxruntime $(SCHEMA)/ready ## thousands of requests made of the OpenAPI document
-	cargo test --workspace --locked $(FEATURES) --no-run
+	$(BINARY)
 	$(SCHEMA)/bin/python -m pytest tests/schema
 
 # $(call on-gpu,TARGET): does it where there is a GPU.
@@ -93,6 +98,12 @@ generate: need-rust ## write docs/config.md, docs/config.schema.json and docs/me
 models: $(TRAINING)/ready ## train the sample models anew
 	$(TRAINING)/bin/python models/train.py
 
+minilm: $(MINILM) $(MINILM_ONNX) ## a sentence encoder in .models: in safetensors, and as ONNX
+
+goldens: $(GOLDENS)/ready $(MINILM) ## what PyTorch says, to be compared with: tests/goldens
+	$(GOLDENS)/bin/python tests/goldens/minilm.py
+	$(GOLDENS)/bin/python tests/goldens/digits_net.py
+
 bench: need-rust onnxruntime need-wrk need-h2load ## codecs and policy without sockets, then one row over HTTP and gRPC beside empty handlers
 	cargo bench --locked -p sluicegate-benches
 	cargo build --release --locked -p sluicegate-server -p sluicegate-loadtests
@@ -105,6 +116,10 @@ instructions: need-rust need-valgrind ## instructions of the parts, beside the r
 compare: need-rust need-python onnxruntime need-wrk ## the gateway beside other model servers, measured on this machine
 	cargo build --release --locked -p sluicegate-server -p sluicegate-loadtests
 	$(PYTHON) loadtests/peers/compare.py
+
+encoders: need-rust need-python onnxruntime need-wrk minilm ## sentences a second of both engines, beside sentence-transformers
+	$(BINARY) --release
+	$(PYTHON) loadtests/peers/encoders.py
 
 workloads: need-rust onnxruntime need-wrk ## batching, overload, a thousand models, and a neighbour that is swapped, as ratios
 	cargo build --release --locked -p sluicegate-server -p sluicegate-loadtests
@@ -124,7 +139,7 @@ ci: ## what the continuous integration runs
 	CI=true .ci/run
 
 clean: ## remove all that was built or fetched
-	rm -rf target .onnxruntime .venv
+	rm -rf target .onnxruntime .models .venv
 
 onnxruntime: $(ONNXRUNTIME)
 
@@ -132,13 +147,21 @@ $(ONNXRUNTIME):
 	$(call need,$(PYTHON),apt-get install python3)
 	@$(PYTHON) tools/fetch_onnxruntime.py $(@D)
 
-# A virtual environment is `ready` when all of its packages are in it.
-$(CLIENTS)/ready: tests/clients/requirements.txt tests/clients/constraints.txt | need-python
-	$(PYTHON) -m venv --clear $(@D)
-	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
-	@touch $@
+$(MINILM): | need-python
+	@$(PYTHON) models/minilm.py .models
 
-$(MLSERVER)/ready: tests/clients/mlserver/requirements.txt tests/clients/mlserver/constraints.txt | need-python
+$(MINILM_ONNX): | $(MINILM) $(TRAINING)/ready
+	$(TRAINING)/bin/python models/minilm_onnx.py .models
+
+# A virtual environment is `ready` when all of its packages are in it.
+$(CLIENTS)/ready: tests/clients/requirements.txt tests/clients/constraints.txt
+$(MLSERVER)/ready: tests/clients/mlserver/requirements.txt tests/clients/mlserver/constraints.txt
+$(SCHEMA)/ready: tests/schema/requirements.txt tests/schema/constraints.txt
+$(TRAINING)/ready: models/requirements.txt
+$(GOLDENS)/ready: tests/goldens/requirements.txt
+$(GPU)/ready: loadtests/gpu/requirements.txt
+
+$(CLIENTS)/ready $(MLSERVER)/ready $(SCHEMA)/ready $(TRAINING)/ready $(GOLDENS)/ready $(GPU)/ready: | need-python
 	$(PYTHON) -m venv --clear $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
@@ -153,21 +176,6 @@ $(JAVASCRIPT)/ready: tests/clients/js/package.json tests/clients/js/package-lock
 	mkdir -p $(@D)
 	cp $^ $(@D)
 	npm --prefix $(@D) ci --no-audit --no-fund --ignore-scripts
-	@touch $@
-
-$(SCHEMA)/ready: tests/schema/requirements.txt tests/schema/constraints.txt | need-python
-	$(PYTHON) -m venv --clear $(@D)
-	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
-	@touch $@
-
-$(GPU)/ready: loadtests/gpu/requirements.txt
-	$(PYTHON) -m venv --clear $(@D)
-	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
-	@touch $@
-
-$(TRAINING)/ready: models/requirements.txt | need-python
-	$(PYTHON) -m venv --clear $(@D)
-	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
 need-rust:

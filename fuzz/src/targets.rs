@@ -5,6 +5,7 @@ mod json;
 mod pbtxt;
 mod protobuf;
 mod record;
+mod safetensors;
 
 use sluicegate_core::{DType, Error, Fault, ModelName, Request, Response};
 
@@ -19,6 +20,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "binary", check: binary::check, words: &[json::WORDS, JSON], memory: (64, 8 << 10) },
     Target { name: "protobuf", check: protobuf::check, words: &[protobuf::WORDS], memory: (128, 3 << 20) },
     Target { name: "record", check: record::check, words: &[record::WORDS, JSON], memory: (512, 64 << 10) },
+    Target { name: "safetensors", check: safetensors::check, words: &[safetensors::WORDS, JSON], memory: (1024, 16 << 20) },
     Target { name: "pbtxt", check: pbtxt::check, words: &[pbtxt::WORDS], memory: (512, 64 << 10) },
 ];
 

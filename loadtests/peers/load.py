@@ -1,4 +1,4 @@
-"""wrk as the load generator: one request again and again over so many connections, and what came of it."""
+"""wrk as the load generator: one request, or some in turn, again and again over so many connections, and what came of it."""
 
 import subprocess
 from dataclasses import dataclass, field
@@ -6,11 +6,25 @@ from pathlib import Path
 
 # Read from a file, so that a binary body needs no escapes. wrk's own percentiles, in microseconds.
 SCRIPT = """\
-local file = io.open('{body}', 'rb')
+local function read(number)
+  local file = io.open('{body}' .. number, 'rb')
+  local body = file:read('*a')
+  file:close()
+  return body
+end
 wrk.method = 'POST'
-wrk.body = file:read('*a')
-file:close()
+wrk.body = read(0)
 {headers}
+if {count} > 1 then
+  local requests, at = {{}}, 0
+  function init()
+    for number = 0, {count} - 1 do requests[number] = wrk.format(nil, nil, nil, read(number)) end
+  end
+  function request()
+    at = (at + 1) % {count}
+    return requests[at]
+  end
+end
 done = function(summary, latency, requests)
   local errors = summary.errors
   local broken = errors.connect + errors.read + errors.write + errors.timeout
@@ -25,11 +39,12 @@ TIMEOUT = "60s"
 
 @dataclass(frozen=True)
 class Request:
-    """One POST."""
+    """One POST; with `more` bodies, each in its turn."""
 
     path: str
     body: bytes
     headers: dict[str, str] = field(default_factory=lambda: {"content-type": "application/json"})
+    more: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,9 +65,11 @@ class Load:
 
 def wrk(address: str, request: Request, connections: int, seconds: float, scratch: Path, threads: int = 0) -> Load:
     body, script = scratch / "body", scratch / "post.lua"
-    body.write_bytes(request.body)
+    bodies = [request.body, *request.more]
+    for number, content in enumerate(bodies):
+        (scratch / f"body{number}").write_bytes(content)
     headers = "\n".join(f"wrk.headers['{name}'] = '{value}'" for name, value in request.headers.items())
-    script.write_text(SCRIPT.format(body=body, headers=headers))
+    script.write_text(SCRIPT.format(body=body, count=len(bodies), headers=headers))
     threads = min(threads, connections) or (1 if connections <= 16 else 2)
     options = [f"-t{threads}", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", TIMEOUT]
     out = subprocess.run(["wrk", *options, "-s", script, f"http://{address}{request.path}"], capture_output=True, text=True)

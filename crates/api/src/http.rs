@@ -15,6 +15,7 @@
 //! | `/v2/health/…`, `/livez`, `/readyz` | [`health`] |
 //! | `/`, `/v1/models…` | [`v1`] |
 //! | `/invocations`, `/ping`, `/health`, `/version` | [`invocations`] |
+//! | `/v1/embeddings`, `/v1/rerank`, `/v2/rerank`, `/embed`, `/predict`, `/rerank` | [`text`] |
 //! | `/docs`, `/redoc`, `/openapi.json` | [`docs`], [`openapi`] |
 //! | `/metrics`, `/status` (on the ops address) | [`ops`] |
 
@@ -37,6 +38,7 @@ pub mod ops;
 pub mod predict;
 pub mod repository;
 pub mod statistics;
+pub mod text;
 pub mod v1;
 
 pub use sluicegate_openapi::Protocols;
@@ -141,6 +143,9 @@ impl Api {
         }
         if self.protocols.invocations {
             routes = routes.merge(invocations::routes());
+        }
+        if self.protocols.text {
+            routes = routes.merge(text::routes());
         }
         let routes = routes.fallback(not_found).method_not_allowed_fallback(method_not_allowed).with_state(self.clone());
         match self.root_path.as_str() {

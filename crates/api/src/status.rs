@@ -1,7 +1,7 @@
 //! The one table from errors to what goes over the wire: HTTP and gRPC side by side.
 
 use http::StatusCode;
-use sluicegate_core::Code;
+use sluicegate_core::{Code, Fault};
 
 /// What a code is on each wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,10 +85,30 @@ pub fn mlflow(code: Code) -> &'static str {
     }
 }
 
+/// OpenAI's type of error for a code, and its word for it: ours, but for those that clients look for.
+pub fn openai(code: Code) -> (&'static str, &'static str) {
+    let kind = match wire(code).http {
+        StatusCode::TOO_MANY_REQUESTS => "rate_limit_exceeded",
+        status if status.is_client_error() => "invalid_request_error",
+        _ => "server_error",
+    };
+    match code {
+        Code::UnknownModel | Code::UnknownVersion => (kind, "model_not_found"),
+        _ => (kind, code.name()),
+    }
+}
+
+/// The type of error that text-embeddings-inference has for a code.
+pub fn tei(code: Code) -> &'static str {
+    match code.fault() {
+        Fault::Caller => "Validation",
+        Fault::Overload => "Overloaded",
+        Fault::Model | Fault::Operator | Fault::Us => "Backend",
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use sluicegate_core::Fault;
-
     use super::*;
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::MutexGuard;
 use sluicegate_core::{Code, Error, Result, Tensor};
+use sluicegate_engine::TokenCount;
 use smallvec::SmallVec;
 
 use crate::journal::Ran;
@@ -160,6 +161,9 @@ fn run(shared: &Shared, instance: &mut Instance, batch: Batch<Work>) {
     });
     match outcome {
         Ok(slices) => {
+            if let Some(TokenCount { read, padding }) = instance.engine.tokens() {
+                shared.meter.tokens(read, padding);
+            }
             for (entry, outputs) in entries.into_iter().zip(slices) {
                 let queue = waited(&entry);
                 let _ = entry.payload.reply.send(Ok(Done { outputs, queue, compute }));

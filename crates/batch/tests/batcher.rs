@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use sluicegate_batch::{Batcher, Execution, Job, Left, Limits, Padding, Setup};
-use sluicegate_core::meter::VersionMeter;
-use sluicegate_core::{Code, Digest, Error, Result, Shape, Tensor};
-use sluicegate_engine::Engine;
+use sluicegate_core::meter::{Meters, VersionMeter};
+use sluicegate_core::{Code, Digest, Error, Result, Shape, Tensor, metric};
+use sluicegate_engine::{Engine, TokenCount};
 
 /// What the engines of a test saw.
 #[derive(Default)]
@@ -37,16 +37,30 @@ impl Engine for Echo {
         }
         Ok(inputs.to_vec())
     }
+
+    fn tokens(&self) -> Option<TokenCount> {
+        Some(TokenCount { read: 3, padding: 1 })
+    }
 }
 
 fn batcher(execution: Execution, instances: usize, limits: Limits, takes: Duration) -> (Arc<Batcher>, Arc<Seen>) {
+    let (batcher, seen, _) = metered(execution, instances, limits, takes);
+    (batcher, seen)
+}
+
+fn metered(
+    execution: Execution,
+    instances: usize,
+    limits: Limits,
+    takes: Duration,
+) -> (Arc<Batcher>, Arc<Seen>, Arc<VersionMeter>) {
     let seen = Arc::new(Seen::default());
     let engine = || -> Box<dyn Engine> { Box::new(Echo { seen: seen.clone(), takes }) };
     let setup =
         Setup { name: "echo@1".into(), execution, limits, preferred: Vec::new(), batched: true, padding: Padding::default() };
-    let meter = VersionMeter::new(&"echo".parse().expect("a name"), 1, &Digest::sha256(&[0; 32]), "tract", false);
+    let meter = Arc::new(VersionMeter::new(&"echo".parse().expect("a name"), 1, &Digest::sha256(&[0; 32]), "tract", false));
     let engines = (0..instances).map(|_| engine()).collect();
-    (Arc::new(Batcher::new(engines, setup, Arc::new(meter))), seen)
+    (Arc::new(Batcher::new(engines, setup, meter.clone())), seen, meter)
 }
 
 fn limits(max_rows: usize, max_delay: Duration) -> Limits {
@@ -190,5 +204,23 @@ fn no_more_runs_at_once_than_there_are_instances() {
     let last = batcher.last();
     assert_eq!(last.len(), 8);
     assert!(last.iter().all(|ran| ran.left == Left::Full && ran.rows == 1 && ran.requests == 1));
+    free(batcher);
+}
+
+#[test]
+fn the_tokens_of_a_run_are_counted_once_and_those_of_a_failed_one_not_at_all() {
+    let (batcher, _, meter) = metered(Execution::Threads, 1, limits(8, Duration::ZERO), Duration::ZERO);
+    let runtime = runtime();
+    for (number, is_good) in [(1.0, true), (BAD, false), (2.0, true)] {
+        let done = runtime.block_on(batcher.submit(job(number, 1, 1, LONG)).expect("there is room").wait());
+        assert_eq!(done.is_ok(), is_good);
+    }
+    let meters = Meters::default();
+    meters.add(meter);
+    let mut text = String::new();
+    meters.render(&mut text);
+    for (name, count) in [(metric::TOKENS, 6), (metric::PADDING_TOKENS, 2)] {
+        assert!(text.contains(&format!("{name}{{model=\"echo\",version=\"1\"}} {count}\n")), "{text}");
+    }
     free(batcher);
 }

@@ -1,7 +1,7 @@
 //! The binary tensor data extension: a JSON head, then raw tensors in its order, cut out of the body without a copy.
 
 use bytes::{Buf, Bytes};
-use sluicegate_core::{Code, DType, Data, Error, Result, Shape, Tensor};
+use sluicegate_core::{Code, DType, Data, Dim, Error, ModelName, Request, Result, Shape, Signature, Tensor};
 
 /// The header that has the length of the JSON head; there exactly where a tensor is binary.
 pub const HEADER_LENGTH: &str = "inference-header-content-length";
@@ -92,6 +92,44 @@ pub fn decode(dtype: DType, shape: Shape, mut bytes: Bytes) -> Result<Tensor> {
         ));
     }
     Tensor::text(shape, elements)
+}
+
+/// A body that is one tensor: its type is the model's, its one free dimension follows from its length.
+///
+/// # Errors
+/// [`Code::InvalidShape`] for a model of another form, [`Code::WrongByteCount`] for a body of another length.
+pub fn whole(model: &ModelName, signature: &Signature, mut raw: Raw) -> Result<Request> {
+    let bad = |why: String| Error::new(Code::InvalidShape, format!("a raw request {why}"));
+    let [spec] = signature.inputs() else {
+        return Err(bad(format!("is for models of one input, `{}` has {}", model, signature.inputs().len())));
+    };
+    let skip = usize::from(signature.is_batched());
+    let free = spec.dims[skip..].iter().filter(|dim| dim.fixed().is_none()).count();
+    let size = match spec.dtype.size() {
+        // One string, which takes the whole body.
+        None if free == 0 && spec.dims[skip..].iter().all(|dim| dim.fixed() == Some(1)) => {
+            let shape = spec.dims.iter().map(|_| 1).collect();
+            let tensor = Tensor::text(shape, vec![raw.rest()])?;
+            return Ok(Request { inputs: vec![(spec.name.clone(), tensor)], ..Request::default() });
+        }
+        None => return Err(bad(format!("of {} is for a shape of one element", DType::Bytes))),
+        Some(size) => size,
+    };
+    if free > 1 {
+        return Err(bad(format!("is for models with one free dimension, input `{}` has {free}", spec.name)));
+    }
+    let fixed: usize = spec.dims[skip..].iter().filter_map(Dim::fixed).product::<usize>().max(1) * size;
+    let length = raw.left();
+    if !length.is_multiple_of(fixed) || (free == 0 && length != fixed) {
+        return Err(Error::new(
+            Code::WrongByteCount,
+            format!("a raw request for input `{}` takes {fixed} bytes, got {length}", spec.name),
+        ));
+    }
+    let batch = std::iter::repeat_n(1, skip);
+    let shape: Shape = batch.chain(spec.dims[skip..].iter().map(|dim| dim.fixed().unwrap_or(length / fixed))).collect();
+    let tensor = raw.take(&spec.name, spec.dtype, shape, length as u64)?;
+    Ok(Request { inputs: vec![(spec.name.clone(), tensor)], ..Request::default() })
 }
 
 /// The raw bytes of a tensor, appended: as many as its payload is.

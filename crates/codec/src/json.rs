@@ -352,7 +352,7 @@ fn tensor(input: Input<'_>, raw: Option<&mut Raw>) -> Result<Tensor> {
 }
 
 /// A body that a parser did not take for what it should be.
-pub(crate) fn malformed(head: &[u8], error: &serde_json::Error, what: &str) -> Error {
+pub fn malformed(head: &[u8], error: &serde_json::Error, what: &str) -> Error {
     let position = position(head, error);
     let (kind, msg) =
         if error.is_data() { ("value_error", error.to_string()) } else { ("json_invalid", "JSON decode error".to_owned()) };

@@ -24,7 +24,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use error::ConfigError;
-pub use models::{Also, Batching, Cache, Execution, Model, ModelBatching, Pinned, Residency, Version};
+pub use models::{Also, Batching, Cache, Execution, Model, ModelBatching, Pinned, Residency, Text, Version};
 pub use overrides::Overrides;
 pub use sections::{Cors, Engine, Grpc, Http, Limits, Log, LogFormat, Memory, Ops, Protocols, Registry, RegistryType, Shutdown};
 pub use text::{Address, Auto, Count, Duration, Size};

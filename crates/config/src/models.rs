@@ -48,6 +48,9 @@ pub struct Model {
     /// How its requests are batched. What is left out is as in the section `batching`.
     #[serde(default)]
     pub batching: ModelBatching,
+    /// How it reads text, where it does.
+    #[serde(default)]
+    pub text: Text,
     /// Keeps answers for those who ask the same again. Only for a model that always answers the same to the same inputs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache: Option<Cache>,
@@ -64,12 +67,35 @@ pub struct Cache {
     pub size: Size,
 }
 
+/// How a model that reads text reads it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Text {
+    /// Whether an ONNX model with a `tokenizer.json` beside it takes texts. With `false`, it takes the tokens that its graph takes.
+    pub tokenize: bool,
+    /// The most tokens of one text, special ones included; never more than the model has positions for. Without this key, what its
+    /// files say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_length: Option<Count<1, 1_048_576>>,
+    /// Whether a longer text is cut. With `false`, it is refused as the caller's error.
+    pub truncate: bool,
+}
+
+impl Default for Text {
+    fn default() -> Self {
+        Self { tokenize: true, max_length: None, truncate: true }
+    }
+}
+
 /// How waiting requests become engine runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Batching {
     /// The most rows in one engine run. A larger request is split.
     pub max_rows: Count<1, 65_536>,
+    /// The most tokens that are computed at once where a model reads text, padding included: the rows of a run are sorted by their
+    /// length and cut into parts of so many. One text alone may have more.
+    pub max_tokens: Count<1, 16_777_216>,
     /// How long an idle instance waits for more rows. With 0, it takes what is there.
     pub max_delay: Duration,
     /// The most rows that may wait; a request that finds no room is refused at once, to be tried again later.
@@ -92,6 +118,9 @@ pub struct ModelBatching {
     /// As `batching.max_rows`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_rows: Option<Count<1, 65_536>>,
+    /// As `batching.max_tokens`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<Count<1, 16_777_216>>,
     /// As `batching.max_delay`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_delay: Option<Duration>,
@@ -175,6 +204,7 @@ impl Model {
             engine: None,
             device: Device::default(),
             batching: ModelBatching::default(),
+            text: Text::default(),
             cache: None,
             residency: Residency::Pinned,
             allow_signature_change: false,
@@ -191,6 +221,7 @@ impl ModelBatching {
     pub fn over(&self, defaults: &Batching) -> Batching {
         Batching {
             max_rows: self.max_rows.unwrap_or(defaults.max_rows),
+            max_tokens: self.max_tokens.unwrap_or(defaults.max_tokens),
             max_delay: self.max_delay.unwrap_or(defaults.max_delay),
             queue_rows: self.queue_rows.unwrap_or(defaults.queue_rows),
             queue_timeout: self.queue_timeout.unwrap_or(defaults.queue_timeout),
@@ -205,6 +236,7 @@ impl Default for Batching {
     fn default() -> Self {
         Self {
             max_rows: Count::clamped(64),
+            max_tokens: Count::clamped(8192),
             max_delay: Duration::default(),
             queue_rows: Count::clamped(4096),
             queue_timeout: Duration::from_secs(10),

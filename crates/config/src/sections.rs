@@ -67,6 +67,13 @@ pub struct Protocols {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub invocations_model: Option<ModelName>,
+    /// Whether `/v1/embeddings`, `/v1/rerank`, `/embed`, `/predict` and `/rerank` are answered by models of text, as clients of OpenAI,
+    /// Cohere, Jina and text-embeddings-inference ask.
+    pub text: bool,
+    /// The models that these ask where the request names none: the first one that can do what is asked. Without it, the only one that can.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub text_models: Vec<ModelName>,
 }
 
 /// The address for operators: metrics, health, status.
@@ -208,7 +215,7 @@ impl Default for Grpc {
 
 impl Default for Protocols {
     fn default() -> Self {
-        Self { control: false, v1: true, invocations: true, invocations_model: None }
+        Self { control: false, v1: true, invocations: true, invocations_model: None, text: true, text_models: Vec::new() }
     }
 }
 

@@ -51,7 +51,8 @@ models:
     aliases: { stable: 2, canary: "3" }
     engine: onnxruntime
     device: cuda:0
-    batching: { max_rows: 8 }
+    batching: { max_rows: 8, max_tokens: 512 }
+    text: { max_length: 128, truncate: false }
   - { name: digits, registry: local, version: latest, also: all, cache: { size: 64MiB } }
 "#;
 
@@ -74,6 +75,10 @@ fn a_whole_file_is_read() {
     assert_eq!(models.iter().map(|model| Some(model.cache.as_ref()?.size.bytes())).collect::<Vec<_>>(), [None, Some(64 << 20)]);
     let batching = models[0].batching.over(&config.batching);
     assert_eq!((batching.max_rows.get(), batching.max_delay), (8, Duration::from_millis(2)));
+    assert_eq!((batching.max_tokens.get(), config.batching.max_tokens.get()), (512, 8192));
+    let Text { tokenize, max_length, truncate } = &models[0].text;
+    assert_eq!((*tokenize, max_length.map(Count::get), *truncate), (true, Some(128), false));
+    assert_eq!(models[1].text, Text::default());
 }
 
 #[test]
@@ -113,7 +118,7 @@ fn every_error_is_listed_in_the_order_of_the_file() {
             "sluicegate.yaml:7:11: models[1].name: `a/b` is no model name: a model name is 1 to 63 letters, digits, `.`, `_` or `-` and does not begin with a dot",
             "sluicegate.yaml:8:26: models[2].version: expected latest, a number, sha256:… or an alias as @stable, got `stable`",
             "sluicegate.yaml:8:58: models[2].allow_signature_change: expected true or false, got `1`",
-            "sluicegate.yaml:8:61: unknown key `extra`; the keys here are name, registry, version, also, aliases, engine, device, residency, batching, cache, allow_signature_change",
+            "sluicegate.yaml:8:61: unknown key `extra`; the keys here are name, registry, version, also, aliases, engine, device, residency, batching, text, cache, allow_signature_change",
         ]
     );
 }
@@ -203,11 +208,14 @@ fn bounds_of_values() {
         ("models: [ { name: m, cache: 64MiB } ]", "models[0].cache"),
         ("batching: { queue_timeout: 0s }", "batching.queue_timeout"),
         ("batching: { execution: fast }", "batching.execution"),
+        ("batching: { max_tokens: 0 }", "batching.max_tokens"),
+        ("models: [ { name: m, text: { max_length: 0 } } ]", "models[0].text.max_length"),
+        ("models: [ { name: m, text: { truncate: left } } ]", "models[0].text.truncate"),
         ("models: [ { name: m, batching: { queue_timeout: 0s } } ]", "models[0].batching.queue_timeout"),
         ("models: [ { name: m, device: gpu } ]", "models[0].device"),
         ("models: [ { name: m, also: 3 } ]", "models[0].also"),
         ("models: [ { name: m, also: [x] } ]", "models[0].also[0]"),
-        ("engine: { default: candle }", "engine.default"),
+        ("engine: { default: torch }", "engine.default"),
     ] {
         let errors = errors(text);
         assert_eq!(errors.len(), 1, "{errors:?}");

@@ -50,7 +50,7 @@ macro_rules! codes {
 codes! {
     Malformed "malformed" Caller "The body is not what its format allows.",
     InvalidFields "invalid_fields" Caller "Fields of a record are missing, unknown or wrong; see the problems.",
-    InvalidTensor "invalid_tensor" Caller "An element has a value that its type does not have.",
+    InvalidTensor "invalid_tensor" Caller "An element has a value that its type does not have, or a text more tokens than are read.",
     InvalidShape "invalid_shape" Caller "A shape is negative, too large or of too many dimensions.",
     WrongElementCount "wrong_element_count" Caller "The elements do not fill the shape.",
     WrongByteCount "wrong_byte_count" Caller "Binary data is longer or shorter than announced.",

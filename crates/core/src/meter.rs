@@ -47,6 +47,8 @@ pub struct VersionMeter {
     pub encode: Histogram,
     /// [`metric::BATCH_ROWS`].
     pub batch_rows: Histogram,
+    tokens: Sharded,
+    padding: Sharded,
     queue_rows: AtomicUsize,
     abandoned: AtomicU64,
     footprint: AtomicU64,
@@ -187,6 +189,8 @@ impl VersionMeter {
             compute: Histogram::times(),
             encode: Histogram::times(),
             batch_rows: Histogram::rows(),
+            tokens: Sharded::default(),
+            padding: Sharded::default(),
             queue_rows: AtomicUsize::new(0),
             abandoned: AtomicU64::new(0),
             footprint: AtomicU64::new(0),
@@ -215,6 +219,12 @@ impl VersionMeter {
     /// Requests that failed, for whatever reason, and their time.
     pub fn failures(&self) -> Total {
         Total { count: self.requests[..Code::ALL.len()].iter().map(Sharded::get).sum(), ns: self.failing.get() }
+    }
+
+    /// Counts the tokens of a run, and those of padding beside them.
+    pub fn tokens(&self, read: u64, padding: u64) {
+        self.tokens.add(read);
+        self.padding.add(padding);
     }
 
     /// Says how many rows wait.
@@ -352,6 +362,13 @@ impl Meters {
             }
         });
         family(metric::BATCH_ROWS, &meters, &|out, meter, labels| meter.batch_rows.render(out, metric::BATCH_ROWS, labels));
+        let readers: Vec<_> = meters.iter().filter(|meter| meter.tokens.get() > 0).cloned().collect();
+        family(metric::TOKENS, &readers, &|out, meter, labels| {
+            let _ = writeln!(out, "{}{{{labels}}} {}", metric::TOKENS, meter.tokens.get());
+        });
+        family(metric::PADDING_TOKENS, &readers, &|out, meter, labels| {
+            let _ = writeln!(out, "{}{{{labels}}} {}", metric::PADDING_TOKENS, meter.padding.get());
+        });
         family(metric::QUEUE_ROWS, &meters, &|out, meter, labels| {
             let _ = writeln!(out, "{}{{{labels}}} {}", metric::QUEUE_ROWS, meter.queue_rows.load(Relaxed));
         });
@@ -413,6 +430,12 @@ mod tests {
         meter.set_live(true);
         let mut text = String::new();
         meters.render(&mut text);
+        assert!(!text.contains("tokens_total"), "it has read no text");
+        meter.tokens(30, 2);
+        meter.tokens(12, 0);
+        text.clear();
+        meters.render(&mut text);
+        assert_eq!((value(&text, metric::TOKENS), value(&text, metric::PADDING_TOKENS)), (42.0, 2.0));
         let request = |rest: &str| value(&text, &format!("sluicegate_request_seconds_{rest}"));
         assert_eq!(request("bucket{model=\"m\",version=\"7\",le=\"0.000025\"}"), 0.0);
         assert_eq!(request("bucket{model=\"m\",version=\"7\",le=\"0.00005\"}"), 1.0);

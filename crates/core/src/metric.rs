@@ -59,6 +59,10 @@ metrics_table! {
         "Requests between their arrival and their answer.",
     BATCH_ROWS "sluicegate_batch_rows" Histogram ["model", "version"]
         "Rows in each engine run.",
+    TOKENS "sluicegate_tokens_total" Counter ["model", "version"]
+        "Tokens of texts in engine runs, special ones included. Only versions that have read text have this and the next one.",
+    PADDING_TOKENS "sluicegate_padding_tokens_total" Counter ["model", "version"]
+        "Tokens in engine runs beside those, which filled rows up to one length.",
     QUEUE_ROWS "sluicegate_queue_rows" Gauge ["model", "version"]
         "Rows that wait for an instance.",
     ABANDONED "sluicegate_abandoned_total" Counter ["model", "version"]

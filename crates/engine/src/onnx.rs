@@ -65,7 +65,8 @@ fn open_on(library: &Library, model: &ModelFile<'_>, graph: &Graph, options: &Op
         let session = if shared { first.clone() } else { load()?.0 };
         instances.push(Box::new(Instance(session)));
     }
-    Ok(Opened { engine: EngineChoice::OnnxRuntime, fallback: None, device, inputs, outputs, example: None, instances })
+    let engine = EngineChoice::OnnxRuntime;
+    Ok(Opened { engine, fallback: None, remark: None, device, inputs, outputs, example: None, text: false, instances })
 }
 
 type Loaded = (Arc<Session>, Vec<TensorSpec>, Vec<TensorSpec>);

@@ -59,12 +59,24 @@ fn with_candle(_: &ModelFile<'_>, _: &Options) -> Result<Opened> {
     Err(Error::new(Code::NoEngine, "this build has no engine for safetensors: build with --features candle"))
 }
 
+#[cfg(feature = "text")]
+use crate::text::graph::reading;
+
+#[cfg(not(feature = "text"))]
+fn reading(opened: Opened, model: &ModelFile<'_>, options: &Options) -> Result<Opened> {
+    let is_there = model.path.parent().is_some_and(|folder| folder.join("tokenizer.json").is_file());
+    let remark = "tokenizer.json has no effect: this build does not read text: build with --features text";
+    Ok(Opened { remark: (is_there && options.text.tokenize).then(|| remark.to_owned()), ..opened })
+}
+
 /// A model that an engine has loaded.
 pub struct Opened {
     /// What really runs it: `onnxruntime`, `tract` or `candle`.
     pub engine: EngineChoice,
     /// Why it is not the preferred engine or device, where it is not.
     pub fallback: Option<String>,
+    /// What its owner should know: what beside the model has no effect, or what would serve it better.
+    pub remark: Option<String>,
     /// The device that it runs on, as `cpu` or `cuda:0`.
     pub device: String,
     /// The inputs in the engine's order.
@@ -73,6 +85,8 @@ pub struct Opened {
     pub outputs: Vec<TensorSpec>,
     /// One record that is like those that will come, where the engine knows one.
     pub example: Option<serde_json::Value>,
+    /// Whether it reads text: what a run costs goes by how long that is.
+    pub text: bool,
     /// One per instance asked for.
     pub instances: Vec<Box<dyn Engine>>,
 }
@@ -116,6 +130,10 @@ impl Engines {
         if options.engine == EngineChoice::Candle {
             return Err(Error::new(Code::NoEngine, "candle loads safetensors, and this is an ONNX model: choose another engine"));
         }
+        reading(self.open_graph(model, options)?, model, options)
+    }
+
+    fn open_graph(&self, model: &ModelFile<'_>, options: &Options) -> Result<Opened> {
         let graph = Graph::read(model.bytes)?;
         graph.check()?;
         let with_onnxruntime = || match &self.onnxruntime {

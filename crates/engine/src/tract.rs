@@ -48,10 +48,12 @@ pub(crate) fn open(model: &ModelFile<'_>, graph: &Graph, options: &Options) -> R
     Ok(Opened {
         engine: EngineChoice::Tract,
         fallback: None,
+        remark: None,
         device: "cpu".to_owned(),
         inputs,
         outputs,
         example: None,
+        text: false,
         instances,
     })
 }

@@ -208,14 +208,16 @@ fn inputs_that_do_not_fit_fail_the_run_and_nothing_else() {
 }
 
 #[test]
-fn text_that_is_not_utf8_fails_the_run() {
+fn text_that_is_not_utf8_fails_the_run_and_a_nul_ends_nothing() {
     if engines().onnxruntime().is_some() {
         let mut instance = instance(&onnx::identity(DType::Bytes, &[rows()]), EngineChoice::OnnxRuntime);
         let mut run = |text: &'static [u8]| {
             instance.run(&[Tensor::text(Shape::new(&[1]), vec![Bytes::from_static(text)]).expect("fits")], &[0])
         };
         assert_eq!(run(b"\xff").expect_err("not text").code(), Code::RunFailed);
-        assert!(run(b"text").is_ok());
+        for text in [&b"text"[..], b"a\0b", b"\0"] {
+            assert_eq!(run(text).expect("text")[0].strings(), Some(&[Bytes::from_static(text)][..]));
+        }
     }
 }
 

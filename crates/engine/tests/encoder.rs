@@ -2,18 +2,23 @@
 
 #![cfg(feature = "candle")]
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 use sluicegate_core::{Code, Shape, Tensor};
-use sluicegate_engine::{Engines, ModelFile, Opened, Options};
+use sluicegate_engine::{Engines, ModelFile, Opened, Options, TextOptions, TokenCount};
 use sluicegate_testkit::encoder::{EPS, HEADS, LAYERS, SIZE, Weights, config, weights, with_classifier, write};
 
 fn open(folder: &Path) -> sluicegate_core::Result<Opened> {
+    open_with(folder, TextOptions::default())
+}
+
+fn open_with(folder: &Path, text: TextOptions) -> sluicegate_core::Result<Opened> {
     let path = folder.join("config.json");
     let bytes = std::fs::read(&path).expect("a configuration");
-    Engines::tract_only().open(&ModelFile { path: &path, bytes: &bytes }, &Options::default())
+    Engines::tract_only().open(&ModelFile { path: &path, bytes: &bytes }, &Options { text, ..Options::default() })
 }
 
 fn texts(texts: &[&str]) -> Tensor {
@@ -136,6 +141,53 @@ fn a_batch_of_texts_has_the_vectors_that_each_has_alone() {
         let none = opened.instances[0].run(&[texts(&[])], &[0]).expect("runs");
         assert_eq!(none[0].shape(), &Shape::new(&[0, SIZE]));
     }
+}
+
+#[test]
+fn a_run_in_parts_answers_as_one_and_pads_nothing() {
+    let folder = tempfile::tempdir().expect("a directory");
+    write(folder.path(), &config("BertModel"), &weights(""));
+    let asked = texts(&READ.map(|(text, _)| text));
+    let mut whole = None;
+    for max_tokens in [8192, 10, 1] {
+        let max_tokens = NonZeroUsize::new(max_tokens).expect("not zero");
+        let mut opened = open_with(folder.path(), TextOptions { max_tokens, ..TextOptions::default() }).expect("opens");
+        let got = opened.instances[0].run(std::slice::from_ref(&asked), &[0]).expect("runs").remove(0);
+        let got = got.values::<f32>().expect("FP32").into_owned();
+        assert_eq!(opened.instances[0].tokens(), Some(TokenCount { read: 31, padding: 0 }));
+        let whole = whole.get_or_insert_with(|| got.iter().map(|value| f64::from(*value)).collect::<Vec<_>>());
+        close(&got, whole, "in parts");
+    }
+}
+
+#[test]
+fn exactly_the_wanted_outputs_come_back_in_the_order_wanted() {
+    let folder = tempfile::tempdir().expect("a directory");
+    write(folder.path(), &config("BertModel"), &weights(""));
+    let mut opened = open(folder.path()).expect("opens");
+    let instance = &mut opened.instances[0];
+    let asked = texts(&["water", "the gates"]);
+    let both = instance.run(std::slice::from_ref(&asked), &[0, 1]).expect("runs");
+    let (vectors, tokens) = (both[0].clone(), both[1].clone());
+    let choices: [(&[usize], Vec<&Tensor>); 4] =
+        [(&[1, 0], vec![&tokens, &vectors]), (&[1], vec![&tokens]), (&[0], vec![&vectors]), (&[], vec![])];
+    for (wanted, expected) in &choices {
+        let got = instance.run(std::slice::from_ref(&asked), wanted).expect("runs");
+        assert_eq!(&got.iter().collect::<Vec<_>>(), expected, "{wanted:?}");
+    }
+    let error = instance.run(&[asked], &[2]).expect_err("there is no third output");
+    assert_eq!(error.code(), Code::RunFailed, "{error}");
+}
+
+#[test]
+fn a_text_that_is_too_long_and_not_to_be_cut_is_the_callers_error() {
+    let folder = tempfile::tempdir().expect("a directory");
+    write(folder.path(), &config("BertModel"), &weights(""));
+    let mut opened = open_with(folder.path(), TextOptions { truncate: false, ..TextOptions::default() }).expect("opens");
+    let error = opened.instances[0].run(&[texts(&READ.map(|(text, _)| text))], &[0]).expect_err("the last one is too long");
+    assert_eq!(error.code(), Code::InvalidTensor, "{error}");
+    assert!(error.message().contains("row 5 has 15 tokens, at most 12"), "{error}");
+    assert!(opened.instances[0].run(&[texts(&["water"])], &[0]).is_ok());
 }
 
 #[test]

@@ -1,9 +1,9 @@
-//! A version's signature as TensorFlow Serving tells it (`GetModelMetadata`).
+//! What TensorFlow Serving tells of a model: its versions (`GetModelStatus`) and a version's signature (`GetModelMetadata`).
 
 use serde_json::{Map, Value, json};
 use sluicegate_core::signature::TensorSpec;
 use sluicegate_core::{DType, Dim};
-use sluicegate_registry::Live;
+use sluicegate_registry::{Live, State as Step, Status};
 
 /// What a version takes and gives.
 pub fn describe(live: &Live) -> Value {
@@ -17,6 +17,25 @@ pub fn describe(live: &Live) -> Value {
         "model_spec": { "name": live.model, "signature_name": "", "version": live.version.to_string() },
         "metadata": { "signature_def": { "signature_def": { "serving_default": signature } } },
     })
+}
+
+/// How far each version of a model came, or one of them, the newest first.
+pub fn versions(status: &Status, model: &str, only: Option<u64>) -> Vec<Value> {
+    let known = status.of(model);
+    let wanted = known.iter().rev().filter(|(version, _)| only.is_none_or(|only| **version == only));
+    let each = wanted.map(|(version, entry)| {
+        let (state, error) = match entry.state {
+            Step::Found => ("START", "OK"),
+            Step::Verified | Step::Loaded | Step::Warm => ("LOADING", "OK"),
+            Step::Live => ("AVAILABLE", "OK"),
+            Step::Draining => ("UNLOADING", "OK"),
+            Step::Gone => ("END", "OK"),
+            Step::Failed => ("END", "FAILED_PRECONDITION"),
+        };
+        let message = entry.reason.as_deref().filter(|_| error != "OK").unwrap_or_default();
+        json!({ "version": version.to_string(), "state": state, "status": { "error_code": error, "error_message": message } })
+    });
+    each.collect()
 }
 
 fn tensor(spec: &TensorSpec) -> Value {

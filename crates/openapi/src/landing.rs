@@ -1,4 +1,6 @@
-//! The routes of protocols whose clients land here: KServe's first, TensorFlow Serving's, MLflow's and SageMaker's.
+//! The routes of protocols whose clients land here: KServe's first, TensorFlow Serving's, MLflow's and SageMaker's, and those of text.
+
+mod text;
 
 use serde_json::{Value, json};
 
@@ -19,6 +21,9 @@ pub(super) fn add(parts: &mut Parts, info: &Info<'_>, shown: Option<&Described<'
     if info.protocols.invocations {
         parts.tag(SCORING, "The model is `protocols.invocations_model`, or the only one that is served.");
         add_scoring(parts, record.as_ref());
+    }
+    if info.protocols.text {
+        text::add(parts);
     }
 }
 

@@ -28,6 +28,10 @@ pub struct Protocols {
     pub invocations: bool,
     /// The model that they ask; `None` for the only one.
     pub invocations_model: Option<ModelName>,
+    /// OpenAI's, Cohere's, Jina's and text-embeddings-inference's.
+    pub text: bool,
+    /// The models that they ask where the request names none: the first that does what is asked.
+    pub text_models: Vec<ModelName>,
 }
 
 /// What the head of a document says.

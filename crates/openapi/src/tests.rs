@@ -5,7 +5,8 @@ use sluicegate_core::{DType, Dim};
 
 use super::*;
 
-const ALL: Protocols = Protocols { control: true, v1: true, invocations: true, invocations_model: None };
+const ALL: Protocols =
+    Protocols { control: true, v1: true, invocations: true, invocations_model: None, text: true, text_models: Vec::new() };
 
 fn rows(rest: &[Dim]) -> Vec<Dim> {
     [&[Dim::Free(Some("N".into()))], rest].concat()
@@ -150,7 +151,7 @@ fn names_of_a_default_version_do_not_change_with_its_number() {
     assert_eq!(ids(&before), ids(&after));
     assert_eq!(ids(&before)[0], "predict_models_fraud_predict_post");
     assert_eq!(schemas(&before)["fraud.Record"]["properties"], schemas(&after)["fraud.Record"]["properties"]);
-    assert_eq!(before["tags"].as_array().map(Vec::len), Some(5), "{}", before["tags"]);
+    assert_eq!(before["tags"].as_array().map(Vec::len), Some(6), "{}", before["tags"]);
 }
 
 #[test]

@@ -44,12 +44,15 @@ impl Loaded {
                 format!("`{}` is an ensemble: other models run its steps, and no engine loads it", verified.found.model);
             return Err(Error::new(Code::BadManifest, message));
         }
-        let run = match &config {
+        let mut run = match &config {
             Some(config) => settle::run(declared, &config.model, cores()),
             None => declared.clone(),
         };
+        // A configuration names the tensors of the graph itself.
+        run.options.text.tokenize &= config.is_none();
         let opened = engines.open(&ModelFile { path: &verified.model, bytes: &verified.bytes }, &run.options)?;
         verified.bytes = Vec::new();
+        verified.remark.clone_from(&opened.remark);
         let (inputs, outputs) = (opened.inputs.clone(), opened.outputs.clone());
         let signature = match &config {
             Some(config) => tensors::sign(&config.model, verified.found.model_directory(), inputs, outputs)?,
@@ -75,7 +78,7 @@ pub(crate) fn keeps(signature: &Signature, published: Option<&Signature>, declar
 }
 
 impl Verified {
-    /// What its configuration says to no effect, one sentence each.
+    /// What it says or has beside it to no effect, one sentence each.
     pub fn remarks(&self) -> Vec<String> {
         let mut remarks = match &self.found.config {
             Some(Ok(config)) => config.remarks.clone(),
@@ -84,6 +87,7 @@ impl Verified {
         if self.found.overruled {
             remarks.push(format!("{} has no effect: {} of the version takes its place", triton::FILE, crate::manifest::FILE));
         }
+        remarks.extend(self.remark.clone());
         remarks
     }
 }

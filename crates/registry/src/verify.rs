@@ -36,6 +36,8 @@ pub struct Verified {
     pub model: PathBuf,
     /// Its bytes, those that were hashed.
     pub bytes: Vec<u8>,
+    /// What beside the model has no effect, as the engine that loaded it says.
+    pub remark: Option<String>,
 }
 
 impl Verified {
@@ -98,7 +100,7 @@ impl Verified {
             }
         };
         let digest = Digest::sha256(&lines.finalize());
-        Ok(Self { model, found, manifest, digest, bytes })
+        Ok(Self { model, found, manifest, digest, bytes, remark: None })
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use sluicegate_batch::Setup;
 use sluicegate_core::shape::Dims;
-use sluicegate_core::{Code, DType, Error, Result, Signature, Tensor};
-use sluicegate_engine::{Engine, EngineChoice};
+use sluicegate_core::{Code, Error, Result, Signature, Tensor};
+use sluicegate_engine::Engine;
 
 use crate::load::Loaded;
 use crate::sample;
@@ -30,9 +30,7 @@ impl Warm {
     pub fn setup(&self) -> Setup {
         let (found, run) = (&self.loaded.verified.found, &self.loaded.run);
         // What a text costs goes by its length, which the warm-up's says nothing of.
-        let reads = self.loaded.opened.engine == EngineChoice::Candle
-            && self.loaded.signature.inputs().iter().any(|input| input.dtype == DType::Bytes);
-        let cost = if reads { Duration::MAX } else { self.full_batch };
+        let cost = if self.loaded.opened.text { Duration::MAX } else { self.full_batch };
         Setup {
             name: format!("{}@{}", found.model, found.version),
             execution: run.execution.resolve(cost),

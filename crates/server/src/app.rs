@@ -15,7 +15,7 @@ use sluicegate_api::http::{Api, Protocols, Shared};
 use sluicegate_batch::{Execution, Limits};
 use sluicegate_core::{Code, Error, Result, VersionRef, metric};
 use sluicegate_engine::open::Search;
-use sluicegate_engine::{Engines, Options};
+use sluicegate_engine::{Engines, Options, TextOptions};
 use sluicegate_gateway::Gateway;
 use sluicegate_registry::reconcile::Root;
 use sluicegate_registry::spec::{Key, Memory, Priorities, Residency, Run, Said};
@@ -99,6 +99,13 @@ pub fn declared(config: &Config) -> Declared {
         let any = config::ModelBatching::default().over(&config.batching);
         return Declared::Everything(run(config, &any, None, sluicegate_engine::Device::Auto, false));
     };
+    let of_model = |model: &config::Model| {
+        let run = run(config, &model.batching.over(&config.batching), model.engine, model.device, model.allow_signature_change);
+        let config::Text { tokenize, max_length, truncate } = model.text.clone();
+        let text = TextOptions { tokenize, max_length: max_length.map(config::Count::nonzero), truncate, ..run.options.text };
+        let cache = model.cache.as_ref().and_then(|cache| NonZeroU64::new(cache.size.bytes()));
+        Run { cache, said: said(model), options: Options { text, ..run.options }, ..run }
+    };
     let spec = |model: &config::Model| Spec {
         name: model.name.clone(),
         registry: model.registry.clone(),
@@ -119,11 +126,7 @@ pub fn declared(config: &Config) -> Declared {
             config::Residency::Pinned => Residency::Pinned,
             config::Residency::OnDemand => Residency::OnDemand,
         },
-        run: Run {
-            cache: model.cache.as_ref().and_then(|cache| NonZeroU64::new(cache.size.bytes())),
-            said: said(model),
-            ..run(config, &model.batching.over(&config.batching), model.engine, model.device, model.allow_signature_change)
-        },
+        run: of_model(model),
     };
     let any = config::ModelBatching::default().over(&config.batching);
     let other = run(config, &any, None, sluicegate_engine::Device::Auto, false);
@@ -166,7 +169,13 @@ fn run(
         tracing::warn!(asked, used = threads, %instances, cores = cores(), "batching.threads is more than the machine has cores for");
     }
     Run {
-        options: Options { engine: engine.unwrap_or(config.engine.default), device, instances, threads },
+        options: Options {
+            engine: engine.unwrap_or(config.engine.default),
+            device,
+            instances,
+            threads,
+            text: TextOptions { max_tokens: batching.max_tokens.nonzero(), ..TextOptions::default() },
+        },
         auto_instances: batching.instances.0.is_none(),
         limits: Limits {
             max_rows: batching.max_rows.get(),
@@ -318,8 +327,8 @@ impl App {
 }
 
 fn protocols(config: &config::Protocols) -> Protocols {
-    let config::Protocols { control, v1, invocations, invocations_model } = config.clone();
-    Protocols { control, v1, invocations, invocations_model }
+    let config::Protocols { control, v1, invocations, invocations_model, text, text_models } = config.clone();
+    Protocols { control, v1, invocations, invocations_model, text, text_models }
 }
 
 fn cors_layer(cors: &config::Cors) -> CorsLayer {

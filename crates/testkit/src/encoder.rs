@@ -1,10 +1,12 @@
-//! A small BERT with made-up weights, for those that read text.
+//! A small BERT with made-up weights and a smaller graph over the same words, for those that read text.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use sluicegate_core::{DType, Dim};
 
+use crate::onnx::{Attr, Model, rows};
 use crate::safetensors;
 
 /// The words that it knows, by their ids.
@@ -107,6 +109,71 @@ pub fn tokenizer() -> Value {
         "decoder": null,
         "model": { "type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100, "vocab": vocabulary },
     })
+}
+
+/// What a graph of tokens gives.
+#[derive(Clone, Copy, Debug)]
+pub enum Given {
+    /// `last_hidden_state`: a vector a token.
+    States,
+    /// `sentence_embedding`: a vector a text.
+    Vectors,
+    /// `logits`: so many numbers a text.
+    Logits(usize),
+}
+
+/// A number of the graph: a column of a word's row, of a kind's behind the words, or of a label's.
+pub fn weight(row: usize, column: usize) -> f32 {
+    ((row * SIZE + column) as f32 * 0.7).sin()
+}
+
+/// A graph in ONNX over the same words, of texts of any length or of this one. A text's vector is the sum of its words' rows and of
+/// those of their kinds, a token's state is its own row and that sum; a logit is the sum's product with the label's row.
+pub fn graph(given: Given, length: Option<usize>) -> Vec<u8> {
+    let table = |count: usize, from: usize| -> Vec<u8> {
+        let numbers = (from..from + count).flat_map(|row| (0..SIZE).map(move |column| weight(row, column)));
+        numbers.flat_map(f32::to_le_bytes).collect()
+    };
+    let size = length.map_or(Dim::Free(Some("T".into())), Dim::Fixed);
+    let tokens = [rows(), size.clone()];
+    let (name, dims) = match given {
+        Given::States => ("last_hidden_state", vec![rows(), size, Dim::Fixed(SIZE)]),
+        Given::Vectors => ("sentence_embedding", vec![rows(), Dim::Fixed(SIZE)]),
+        Given::Logits(count) => ("logits", vec![rows(), Dim::Fixed(count)]),
+    };
+    let model = Model::new(17)
+        .input("input_ids", DType::Int64, &tokens)
+        .input("token_type_ids", DType::Int64, &tokens)
+        .input("attention_mask", DType::Int64, &tokens)
+        .output(name, DType::Fp32, &dims)
+        .constant("words", DType::Fp32, &[WORDS.len(), SIZE], &table(WORDS.len(), 0))
+        .constant("kinds", DType::Fp32, &[2, SIZE], &table(2, WORDS.len()))
+        .constant("one", DType::Int64, &[1], &1_i64.to_le_bytes())
+        .constant("two", DType::Int64, &[1], &2_i64.to_le_bytes())
+        .node("Gather", &["words", "input_ids"], &["word"], &[])
+        .node("Gather", &["kinds", "token_type_ids"], &["kind"], &[])
+        .node("Add", &["word", "kind"], &["own"], &[])
+        .node("Cast", &["attention_mask"], &["mask"], &[Attr::Int("to", 1)])
+        .node("Unsqueeze", &["mask", "two"], &["there"], &[])
+        .node("Mul", &["own", "there"], &["masked"], &[]);
+    let sum = |keep: i64, name: &str, model: Model| {
+        model.node("ReduceSum", &["masked", "one"], &[name], &[Attr::Int("keepdims", keep)])
+    };
+    match given {
+        Given::States => sum(1, "sum", model).node("Add", &["own", "sum"], &[name], &[]),
+        Given::Vectors => sum(0, name, model),
+        Given::Logits(count) => {
+            let labels: Vec<u8> =
+                (0..SIZE * count).flat_map(|place| weight(place % count, place / count).to_le_bytes()).collect();
+            sum(0, "sum", model).constant("labels", DType::Fp32, &[SIZE, count], &labels).node(
+                "MatMul",
+                &["sum", "labels"],
+                &[name],
+                &[],
+            )
+        }
+    }
+    .build()
 }
 
 /// Writes a version with it.

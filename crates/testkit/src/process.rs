@@ -47,7 +47,7 @@ pub fn repository() -> PathBuf {
     here.ancestors().nth(2).expect("crates/testkit is two below it").to_owned()
 }
 
-/// The binary beside the running test; built where it is missing or older than its sources.
+/// The binary beside the running test; built where it is missing, older than its sources, or not of this test's features.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
@@ -60,6 +60,7 @@ pub fn binary() -> &'static Path {
             let release = profile.ends_with("release").then_some("--release");
             let build = Command::new("cargo")
                 .args(["build", "--package", "sluicegate-server", "--locked"])
+                .args(cfg!(feature = "candle").then_some("--features=candle"))
                 .args(release)
                 .current_dir(repository())
                 .status();
@@ -69,12 +70,15 @@ pub fn binary() -> &'static Path {
     })
 }
 
-/// Whether no source that cargo lists for the binary was changed after it.
+/// Whether no source that cargo lists for the binary was changed after it, and candle is among them where the test is for it.
 fn is_fresh(binary: &Path) -> bool {
     let changed = |path: &Path| path.metadata().and_then(|meta| meta.modified()).ok();
     let (Some(built), Ok(list)) = (changed(binary), std::fs::read_to_string(binary.with_extension("d"))) else { return false };
-    let sources = list.split_once(": ").map_or("", |(_, sources)| sources).split_whitespace();
-    sources.map(Path::new).all(|source| changed(source).is_some_and(|time: SystemTime| time <= built))
+    let sources = list.split_once(": ").map_or("", |(_, sources)| sources);
+    let sources: Vec<&Path> = sources.split_whitespace().map(Path::new).collect();
+    let has_candle = sources.iter().any(|source| source.ends_with("engine/src/candle.rs"));
+    has_candle == cfg!(feature = "candle")
+        && sources.into_iter().all(|source| changed(source).is_some_and(|time: SystemTime| time <= built))
 }
 
 /// A command of the binary, with nothing of the caller's environment that would configure it.

@@ -13,6 +13,7 @@ use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER,
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 use serde_json::Value;
+use sluicegate_core::error::Loc;
 use sluicegate_core::{Code, Error, Fault, Problem};
 use sluicegate_registry::Live;
 
@@ -47,6 +48,10 @@ pub enum Dialect {
     V2,
     /// MLflow: `{"error_code": …, "message": …}`.
     Scoring,
+    /// OpenAI: `{"error": {"message": …, "type": …, "param": …, "code": …}}`.
+    OpenAi,
+    /// text-embeddings-inference: `{"error": …, "error_type": …}`.
+    Tei,
     /// FastAPI: `{"detail": …}`, 422 where a record does not fit.
     Typed,
 }
@@ -56,6 +61,9 @@ impl Dialect {
     pub fn of(path: &str) -> Self {
         match path {
             "/v2" => Self::V2,
+            path if path.ends_with("/v1/embeddings") || path.ends_with("/v1/rerank") || path.ends_with("/v2/rerank") => {
+                Self::OpenAi
+            }
             path if path.contains("/v2/") || path.contains("/v1/") => Self::V2,
             path if path.ends_with("/invocations") => Self::Scoring,
             _ => Self::Typed,
@@ -227,6 +235,22 @@ struct ScoringError<'a> {
 }
 
 #[derive(Serialize)]
+struct OpenAiError<'a> {
+    message: &'a str,
+    r#type: &'static str,
+    param: Option<&'a str>,
+    code: &'static str,
+}
+
+#[derive(Serialize)]
+struct TeiError<'a> {
+    error: &'a str,
+    error_type: &'static str,
+    code: &'static str,
+    request_id: &'a str,
+}
+
+#[derive(Serialize)]
 struct TypedError<'a, T: Serialize> {
     detail: T,
     code: &'static str,
@@ -272,6 +296,17 @@ fn answer(dialect: Dialect, head: &Head, error: &Error, more: Option<&Value>) ->
         }
         Dialect::Scoring => {
             json(head, wire.http, &ScoringError { error_code: status::mlflow(code), message, code: code.name(), request_id })
+        }
+        Dialect::OpenAi => {
+            let (r#type, code) = status::openai(code);
+            let param = error.problems().first().and_then(|problem| match problem.loc.get(1) {
+                Some(Loc::Key(key)) => Some(key.as_str()),
+                _ => None,
+            });
+            json(head, wire.http, &serde_json::json!({ "error": OpenAiError { message, r#type, param, code } }))
+        }
+        Dialect::Tei => {
+            json(head, wire.http, &TeiError { error: message, error_type: status::tei(code), code: code.name(), request_id })
         }
         Dialect::Typed if wire.typed == StatusCode::UNPROCESSABLE_ENTITY => {
             let one;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body::Body;
 use sluicegate_core::{Code, Error, ModelRef, Result};
-use sluicegate_gateway::{Routed, meter};
+use sluicegate_gateway::{Permit, Routed, meter};
 use sluicegate_registry::Live;
 
 use super::answer::{self, Dialect, Head};
@@ -40,6 +40,61 @@ pub struct Exchange {
     /// The version that answers.
     pub routed: Routed,
     dialect: Dialect,
+}
+
+/// A request that has room and a body. It has no version yet.
+pub struct Arrived {
+    /// What its head says of the answer.
+    pub head: Head,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body, decompressed.
+    pub content: Bytes,
+    permit: Permit,
+    dialect: Dialect,
+}
+
+impl Arrived {
+    /// Takes a request in: room first, then its body.
+    ///
+    /// # Errors
+    /// The answer to a request that had no room or no whole body.
+    pub async fn take<B>(api: &Api, dialect: Dialect, request: Request<B>) -> Result<Self, Response>
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: std::fmt::Display,
+    {
+        let (parts, content) = request.into_parts();
+        let head = Head::of(&parts.headers);
+        let taken = async {
+            let permit = api.gateway.admit()?;
+            let content = body::read(&parts.headers, content, api.body).await.inspect_err(meter::unrouted)?;
+            Ok((permit, content))
+        };
+        match taken.await {
+            Ok((permit, content)) => Ok(Self { head, headers: parts.headers, content, permit, dialect }),
+            Err(error) => Err(answer::error(dialect, &head, &error)),
+        }
+    }
+
+    /// Answers with an error, and counts it.
+    pub fn refuse(self, error: &Error) -> Response {
+        meter::unrouted(error);
+        answer::error(self.dialect, &self.head, error)
+    }
+
+    /// Finds the version that answers.
+    ///
+    /// # Errors
+    /// The answer to a request for which there is none.
+    pub async fn route(self, api: &Api, target: Result<ModelRef<'_>>) -> Result<Exchange, Response> {
+        let Self { head, headers, content, permit, dialect } = self;
+        let routed = async { api.gateway.route(permit, &target.inspect_err(meter::unrouted)?).await };
+        match routed.await {
+            Ok(routed) => Ok(Exchange { head, headers, content, routed, dialect }),
+            Err(error) => Err(answer::error(dialect, &head, &error)),
+        }
+    }
 }
 
 /// An answer that is encoded.
@@ -91,19 +146,8 @@ impl Exchange {
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
-        let (parts, content) = request.into_parts();
-        let head = Head::of(&parts.headers);
-        let entered = async {
-            let permit = api.gateway.admit()?;
-            // Also for a model that is not there: a caller who still sends would not read the answer.
-            let content = body::read(&parts.headers, content, api.body).await.inspect_err(meter::unrouted)?;
-            let target = target.inspect_err(meter::unrouted)?;
-            Ok((content, api.gateway.route(permit, &target).await?))
-        };
-        match entered.await {
-            Ok((content, routed)) => Ok(Self { head, headers: parts.headers, content, routed, dialect }),
-            Err(error) => Err(answer::error(dialect, &head, &error)),
-        }
+        // Also for a model that is not there: a caller who still sends would not read the answer.
+        Arrived::take(api, dialect, request).await?.route(api, target).await
     }
 
     /// Counts what became of it, and says which version it was.

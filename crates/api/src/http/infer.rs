@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body::Body;
 use sluicegate_codec::json::{self, Encoded, Outputs};
 use sluicegate_codec::{binary, classify};
-use sluicegate_core::{Code, DType, Dim, Error, ModelRef, Request, Result, Shape, VersionRef};
+use sluicegate_core::{Code, Error, ModelRef, Request, Result, VersionRef};
 use sluicegate_registry::Live;
 
 use super::answer::{self as wire, Dialect, Head};
@@ -120,42 +120,7 @@ async fn decode(live: &Live, headers: &HeaderMap, content: Bytes) -> Result<(Req
     let (head, raw) = binary::split(length, content)?;
     match raw {
         // A length of zero: the body is one tensor and nothing else.
-        Some(raw) if head.is_empty() => Ok((whole(live, raw)?, Outputs::new(true))),
+        Some(raw) if head.is_empty() => Ok((binary::whole(&live.model, &live.signature, raw)?, Outputs::new(true))),
         raw => aside(head.len(), move || json::read(&head, raw)).await,
     }
-}
-
-/// A body that is one tensor: its type is the model's, its one free dimension follows from its length.
-fn whole(live: &Live, mut raw: binary::Raw) -> Result<Request> {
-    let bad = |why: String| Error::new(Code::InvalidShape, format!("a raw request {why}"));
-    let [spec] = live.signature.inputs() else {
-        return Err(bad(format!("is for models of one input, `{}` has {}", live.model, live.signature.inputs().len())));
-    };
-    let skip = usize::from(live.signature.is_batched());
-    let free = spec.dims[skip..].iter().filter(|dim| dim.fixed().is_none()).count();
-    let size = match spec.dtype.size() {
-        // One string, which takes the whole body.
-        None if free == 0 && spec.dims[skip..].iter().all(|dim| dim.fixed() == Some(1)) => {
-            let shape = spec.dims.iter().map(|_| 1).collect();
-            let tensor = sluicegate_core::Tensor::text(shape, vec![raw.rest()])?;
-            return Ok(Request { inputs: vec![(spec.name.clone(), tensor)], ..Request::default() });
-        }
-        None => return Err(bad(format!("of {} is for a shape of one element", DType::Bytes))),
-        Some(size) => size,
-    };
-    if free > 1 {
-        return Err(bad(format!("is for models with one free dimension, input `{}` has {free}", spec.name)));
-    }
-    let fixed: usize = spec.dims[skip..].iter().filter_map(Dim::fixed).product::<usize>().max(1) * size;
-    let length = raw.left();
-    if !length.is_multiple_of(fixed) || (free == 0 && length != fixed) {
-        return Err(Error::new(
-            Code::WrongByteCount,
-            format!("a raw request for input `{}` takes {fixed} bytes, got {length}", spec.name),
-        ));
-    }
-    let batch = std::iter::repeat_n(1, skip);
-    let shape: Shape = batch.chain(spec.dims[skip..].iter().map(|dim| dim.fixed().unwrap_or(length / fixed))).collect();
-    let tensor = raw.take(&spec.name, spec.dtype, shape, length as u64)?;
-    Ok(Request { inputs: vec![(spec.name.clone(), tensor)], ..Request::default() })
 }

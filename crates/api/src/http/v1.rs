@@ -6,11 +6,11 @@ use axum::response::Response as HttpResponse;
 use axum::routing::get;
 use http::header::ALLOW;
 use http::{HeaderValue, StatusCode};
-use serde_json::{Value, json};
-use sluicegate_codec::instances::{self, Verb};
+use serde_json::json;
 use sluicegate_core::{Code, Error, ModelName, ModelRef, Request, Result, VersionRef};
 use sluicegate_extension::tensorflow;
-use sluicegate_registry::{Live, State as Step};
+use sluicegate_landing::instances::{self, Verb};
+use sluicegate_registry::Live;
 
 use super::Api;
 use super::answer::{self, Dialect, Head};
@@ -137,37 +137,20 @@ async fn status(State(api): State<Api>, parts: Parts, request: HttpRequest) -> H
     match found {
         Ok((live, pinned)) => {
             let only = pinned.then_some(live.version);
-            let body =
-                json!({ "name": live.model, "ready": true, "model_version_status": versions(&api, live.model.as_str(), only) });
+            let versions = tensorflow::versions(&api.status, live.model.as_str(), only);
+            let body = json!({ "name": live.model, "ready": true, "model_version_status": versions });
             let mut response = answer::json(&head, StatusCode::OK, &body);
             answer::sign(&mut response, live);
             response
         }
         Err(error) if error.code() == Code::NotReady => {
             let name = read(&parts).0.map(|target| target.model).unwrap_or_default();
-            let more = json!({ "name": name, "ready": false, "model_version_status": versions(&api, name, None) });
+            let more =
+                json!({ "name": name, "ready": false, "model_version_status": tensorflow::versions(&api.status, name, None) });
             answer::error_with(Dialect::V2, &head, &error, &more)
         }
         Err(error) => answer::error(Dialect::V2, &head, &error),
     }
-}
-
-fn versions(api: &Api, model: &str, only: Option<u64>) -> Vec<Value> {
-    let known = api.status.of(model);
-    let wanted = known.iter().rev().filter(|(version, _)| only.is_none_or(|only| **version == only));
-    let each = wanted.map(|(version, entry)| {
-        let (state, error) = match entry.state {
-            Step::Found => ("START", "OK"),
-            Step::Verified | Step::Loaded | Step::Warm => ("LOADING", "OK"),
-            Step::Live => ("AVAILABLE", "OK"),
-            Step::Draining => ("UNLOADING", "OK"),
-            Step::Gone => ("END", "OK"),
-            Step::Failed => ("END", "FAILED_PRECONDITION"),
-        };
-        let message = entry.reason.as_deref().filter(|_| error != "OK").unwrap_or_default();
-        json!({ "version": version.to_string(), "state": state, "status": { "error_code": error, "error_message": message } })
-    });
-    each.collect()
 }
 
 /// `GET …/metadata`: the signature as TensorFlow has it.

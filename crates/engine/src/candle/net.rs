@@ -7,10 +7,13 @@ use candle_core::{D, Tensor};
 use candle_nn::ops;
 use serde::Deserialize;
 use sluicegate_core::signature::{Kind, TensorSpec};
-use sluicegate_core::{DType, Dim, Result};
+use sluicegate_core::{DType, Dim, Result, Tensor as Rows};
 
 use super::weights::Weights;
-use super::{Model, floats, given, refused};
+use super::{Model, floats, given, ready};
+use crate::TokenCount;
+use crate::files::{failed, has_outputs, refused};
+use crate::text::Signature;
 
 /// The `model_type` of such a net.
 pub(super) const MODEL_TYPE: &str = "feed_forward";
@@ -218,17 +221,17 @@ impl Net {
 }
 
 impl Model for Net {
-    fn inputs(&self) -> Vec<TensorSpec> {
-        vec![self.input.clone()]
+    fn signature(&self) -> Signature {
+        (vec![self.input.clone()], vec![self.output.clone()], None)
     }
 
-    fn outputs(&self) -> Vec<TensorSpec> {
-        vec![self.output.clone()]
-    }
-
-    fn run(&self, inputs: &[sluicegate_core::Tensor], _wanted: &[usize]) -> Result<Vec<sluicegate_core::Tensor>> {
-        let rows = floats(&inputs[0])?;
-        let computed = self.ops.iter().try_fold(rows, |rows, op| op.forward(&rows));
+    fn run(&self, inputs: &[Rows], wanted: &[usize], _: &mut Option<TokenCount>) -> Result<Vec<Rows>> {
+        let [rows] = inputs else { return Err(failed(format!("the net has one input, not {}", inputs.len()))) };
+        has_outputs(1, wanted)?;
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let computed = self.ops.iter().try_fold(floats(rows)?, |rows, op| op.forward(&rows));
         Ok(vec![given(computed)?])
     }
 }
@@ -389,8 +392,4 @@ fn out_of(name: &str, shape: &[usize], rest: &[usize]) -> Result<usize> {
         Some((&out, others)) if others == rest && out > 0 => Ok(out),
         _ => Err(refused(format!("tensor `{name}` has the shape {shape:?}, expected one size and then {rest:?}"))),
     }
-}
-
-fn ready<T>(computed: candle_core::Result<T>) -> Result<T> {
-    computed.map_err(|error| refused(super::said(&error)))
 }

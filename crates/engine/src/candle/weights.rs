@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Tensor};
 use serde::Deserialize;
 use sluicegate_core::{Error, Result};
 
-use super::{read, refused};
+use crate::files::{read, refused};
 
 const ONE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
