@@ -1,7 +1,7 @@
 //! The words that every other crate shares: names, tensors, signatures, requests, errors, metrics.
 //!
 //! In reading order: [`name`], [`dtype`], [`shape`], [`tensor`], [`signature`], [`request`],
-//! [`response`], [`error`], [`metric`], [`meter`]. Nothing here does I/O, waits, or reads a clock.
+//! [`response`], [`text`], [`error`], [`metric`], [`meter`]. Nothing here does I/O, waits, or reads a clock.
 
 pub mod dtype;
 pub mod error;
@@ -13,6 +13,7 @@ pub mod response;
 pub mod shape;
 pub mod signature;
 pub mod tensor;
+pub mod text;
 
 pub use dtype::DType;
 pub use error::{Code, Error, Fault, Problem, Result};
@@ -22,3 +23,4 @@ pub use response::Response;
 pub use shape::{Dim, Shape};
 pub use signature::Signature;
 pub use tensor::{Data, Tensor};
+pub use text::{TextOptions, TokenCount};

@@ -1,8 +1,8 @@
 //! Runs one prepared batch on one device. Blocking; knows no HTTP, no queue and no clock.
 //!
 //! In reading order: [`Engine`] (the trait alone), [`device`], [`options`], [`open`](mod@open) (which engine loads a
-//! model), `graph` (what a file says of itself; over `wire`), `onnx` (ONNX Runtime), `tract`, `text` (models that read text),
-//! `candle` (safetensors), [`system`]. Every engine of ONNX passes the one suite in `tests/conformance.rs`.
+//! model), `graph` (what a file says of itself; over `wire`), `onnx` (ONNX Runtime), `tract`, `reading` (a graph of
+//! tokens as a model that reads text), `candle` (safetensors), [`system`]. Every engine of ONNX passes the one suite in `tests/conformance.rs`.
 
 pub mod device;
 pub mod open;
@@ -11,19 +11,18 @@ pub mod system;
 
 #[cfg(feature = "candle")]
 mod candle;
-#[cfg(feature = "text")]
-mod files;
 mod graph;
 mod onnx;
-mod sentence;
 #[cfg(feature = "text")]
-mod text;
+mod reading;
+mod sentence;
 mod tract;
 mod wire;
 
 pub use device::Device;
 pub use open::{Engines, ModelFile, Opened, Search};
-pub use options::{EngineChoice, Options, TextOptions};
+pub use options::{EngineChoice, Options};
+pub use sluicegate_core::{TextOptions, TokenCount};
 pub use system::{lower_priority, release_memory, resident_memory};
 
 use sluicegate_core::{Result, Tensor};
@@ -45,15 +44,6 @@ pub trait Engine: Send {
     fn tokens(&self) -> Option<TokenCount> {
         None
     }
-}
-
-/// The tokens of a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TokenCount {
-    /// Those of the texts, special ones included.
-    pub read: u64,
-    /// Those that filled rows up to one length.
-    pub padding: u64,
 }
 
 /// Runs `work` and turns a panic in it into its message: a model must never take the process along.

@@ -60,7 +60,7 @@ fn with_candle(_: &ModelFile<'_>, _: &Options) -> Result<Opened> {
 }
 
 #[cfg(feature = "text")]
-use crate::text::graph::reading;
+use crate::reading::reading;
 
 #[cfg(not(feature = "text"))]
 fn reading(opened: Opened, model: &ModelFile<'_>, options: &Options) -> Result<Opened> {

@@ -5,8 +5,8 @@ use candle_nn::ops;
 use sluicegate_core::Result;
 
 use super::config::{Config, Names};
-use crate::candle::ready;
-use crate::candle::weights::Weights;
+use crate::ready;
+use crate::weights::Weights;
 
 /// Weights transposed, and a bias.
 pub(super) struct Linear(Tensor, Tensor);

@@ -2,18 +2,18 @@
 
 /// What bounds the tokens that are computed at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Bound {
+pub struct Bound {
     /// Most tokens, padding included; one row alone may have more.
-    pub(crate) tokens: usize,
+    pub tokens: usize,
     /// Where rows are filled up to the longest: the tokens that cost as much as another run does. `None` where they are not.
-    pub(crate) run: Option<usize>,
+    pub run: Option<usize>,
 }
 
 /// The part of a batch that padding may be, where it is more than another run would cost.
 const SHARE: usize = 8;
 
 /// The places of rows in batches, shorter rows first, and those of one length as they came.
-pub(crate) fn batches(lengths: &[usize], bound: Bound) -> Vec<Vec<usize>> {
+pub fn batches(lengths: &[usize], bound: Bound) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..lengths.len()).collect();
     order.sort_by_key(|&place| lengths[place]);
     let mut batches: Vec<Vec<usize>> = Vec::new();

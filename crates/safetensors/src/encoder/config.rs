@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use sluicegate_core::Result;
-
-use crate::files::refused;
+use sluicegate_text::files::refused;
 
 const MAX_LAYERS: usize = 256;
 

@@ -1,29 +1,33 @@
 //! Models that read text, whatever computes them: what they take and give, and how their rows become batches of tokens.
 //!
-//! In reading order: `tokens` (text to tokens), `batches` (which rows together; pure), `pooling` (states to one vector), `graph` (a
-//! graph of ONNX that takes tokens, served as one that takes text).
+//! In reading order: `tokens` (text to tokens), `batches` (which rows together; pure), `pooling` (states to one vector), [`Reader`]
+//! (texts in, numbers out), [`files`] (what lies beside a model). Names no runtime.
 
 mod batches;
-pub(crate) mod graph;
+pub mod files;
 mod pooling;
 mod tokens;
 
 use std::collections::BTreeMap;
 
 use sluicegate_core::signature::{Kind, TensorSpec};
-use sluicegate_core::{DType, Dim, Result, Shape, Tensor};
+use sluicegate_core::{DType, Dim, Result, Shape, Tensor, TokenCount};
 
-use crate::TokenCount;
-use crate::files::{failed, has_outputs};
+use files::{failed, has_outputs};
 
-pub(crate) use batches::{Bound, batches};
-pub(crate) use pooling::{Pooling, pooling};
-pub(crate) use tokens::{Room, Text, Tokens};
+pub use batches::{Bound, batches};
+pub use pooling::{Pooling, pooling};
+pub use tokens::{FILE, Filler, Room, Text, Tokens};
 
 /// What is made of a text.
-pub(crate) enum Task {
+pub enum Task {
     /// A vector of so many numbers, its length made 1 where it is to be.
-    Embed { size: usize, normalize: bool },
+    Embed {
+        /// Numbers of a vector.
+        size: usize,
+        /// Whether its length is made 1.
+        normalize: bool,
+    },
     /// A probability for each of these labels.
     Classify(Vec<String>),
     /// A score from 0 to 1 of how a text answers a query.
@@ -32,7 +36,7 @@ pub(crate) enum Task {
 
 impl Task {
     /// What a model does that gives so many numbers a text, one a label.
-    pub(crate) fn of_labels(names: &BTreeMap<u32, String>, count: usize) -> Self {
+    pub fn of_labels(names: &BTreeMap<u32, String>, count: usize) -> Self {
         if count == 1 {
             return Self::Rank;
         }
@@ -41,7 +45,7 @@ impl Task {
     }
 
     /// Numbers a text.
-    pub(crate) fn width(&self) -> usize {
+    pub fn width(&self) -> usize {
         match self {
             Self::Embed { size, .. } => *size,
             Self::Classify(labels) => labels.len(),
@@ -69,20 +73,23 @@ impl Task {
 }
 
 /// Inputs, outputs and an example of a record.
-pub(crate) type Signature = (Vec<TensorSpec>, Vec<TensorSpec>, Option<serde_json::Value>);
+pub type Signature = (Vec<TensorSpec>, Vec<TensorSpec>, Option<serde_json::Value>);
 
 /// A model's end towards its callers: texts come in, tokens go to what computes them, and its numbers go out.
-pub(crate) struct Reader {
-    pub(crate) text: Text,
-    pub(crate) task: Task,
-    pub(crate) bound: Bound,
+pub struct Reader {
+    /// Texts to tokens.
+    pub text: Text,
+    /// What is made of a text.
+    pub task: Task,
+    /// What is computed at once.
+    pub bound: Bound,
     /// The one length that all rows are filled up to, where there is one.
-    pub(crate) length: Option<usize>,
+    pub length: Option<usize>,
 }
 
 impl Reader {
     /// What it takes, what it gives, and a record that is like those that will come.
-    pub(crate) fn signature(&self) -> Signature {
+    pub fn signature(&self) -> Signature {
         let texts = [
             ("query", "Which way does the water go?"),
             ("text", "When the upper gate opens, the lock fills until both sides are level."),
@@ -111,7 +118,7 @@ impl Reader {
     ///
     /// # Errors
     /// [`Code::InvalidTensor`](sluicegate_core::Code::InvalidTensor) where a text is too long and is not to be cut; those of `compute`.
-    pub(crate) fn run(
+    pub fn run(
         &self,
         inputs: &[Tensor],
         wanted: &[usize],

@@ -8,12 +8,10 @@ use serde::Deserialize;
 use sluicegate_core::shape::Dims;
 use sluicegate_core::signature::TensorSpec;
 use sluicegate_core::{DType, Dim, Result, Shape, Tensor};
+use sluicegate_text::files::{failed, read_if_any, refused};
+use sluicegate_text::{Bound, FILE, Filler, Pooling, Reader, Room, Task, Text, Tokens, pooling};
 
-use super::tokens::{FILE, Filler};
-use super::{Bound, Pooling, Reader, Room, Task, Text, Tokens, pooling};
-use crate::files::{failed, read_if_any, refused};
-use crate::options::TextOptions;
-use crate::{Engine, ModelFile, Opened, Options, TokenCount, caught};
+use crate::{Engine, ModelFile, Opened, Options, TextOptions, TokenCount, caught};
 
 /// Tokens of padding that cost as much as another run does, on the processor: its weights are read anew.
 const RUN: usize = 32;

@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use serde::Deserialize;
-use sluicegate_core::{Code, Error, Result, Tensor};
+use sluicegate_core::{Code, Error, Result, Tensor, TextOptions};
 use tokenizers::{EncodeInput, PaddingDirection, PostProcessor, Tokenizer, TruncationParams, TruncationStrategy};
 
 use crate::files::{bytes, failed, read_if_any, refused};
-use crate::options::TextOptions;
 
-pub(super) const FILE: &str = "tokenizer.json";
+/// Where a tokenizer lies.
+pub const FILE: &str = "tokenizer.json";
 
 /// What sentence-transformers says of its encoders: the most tokens that they were trained on.
 const SENTENCES: &str = "sentence_bert_config.json";
@@ -24,37 +24,40 @@ struct Sentences {
 
 /// What a model has embeddings for, as far as that is known.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Room {
+pub struct Room {
     /// Most tokens of a text.
-    pub(crate) positions: Option<usize>,
+    pub positions: Option<usize>,
     /// Tokens that there are.
-    pub(crate) vocabulary: Option<usize>,
+    pub vocabulary: Option<usize>,
 }
 
 /// How rows are filled up to one length.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Filler {
-    pub(crate) id: u32,
-    pub(crate) kind: u32,
+pub struct Filler {
+    /// The token.
+    pub id: u32,
+    /// Its type.
+    pub kind: u32,
     /// In front of a row's tokens, and not behind them.
-    pub(crate) left: bool,
+    pub left: bool,
 }
 
 /// A tokenizer that holds to a length, special tokens included, and never fills up itself.
-pub(crate) struct Text {
+pub struct Text {
     tokenizer: Tokenizer,
     /// What the file says of padding.
-    pub(super) filler: Option<Filler>,
+    pub filler: Option<Filler>,
     /// Most tokens of a text.
-    pub(super) max_length: usize,
+    pub max_length: usize,
     truncate: bool,
 }
 
 /// One row's tokens.
-pub(crate) struct Tokens {
-    pub(crate) ids: Vec<u32>,
+pub struct Tokens {
+    /// One a token.
+    pub ids: Vec<u32>,
     /// Which of a pair's texts each belongs to.
-    pub(crate) types: Vec<u32>,
+    pub types: Vec<u32>,
 }
 
 impl Text {
@@ -62,7 +65,7 @@ impl Text {
     ///
     /// # Errors
     /// Where there is none, it cannot be read, or it gives tokens that the model does not have.
-    pub(crate) fn load(folder: &Path, room: Room, options: &TextOptions) -> Result<Self> {
+    pub fn load(folder: &Path, room: Room, options: &TextOptions) -> Result<Self> {
         let wrong = |error: tokenizers::Error| refused(format!("{FILE}: {error}"));
         let mut tokenizer = Tokenizer::from_bytes(bytes(folder, FILE)?).map_err(wrong)?;
         let highest = tokenizer.get_vocab(true).into_values().max().unwrap_or(0) as usize;
@@ -95,7 +98,7 @@ impl Text {
     ///
     /// # Errors
     /// [`Code::InvalidTensor`] where a text is too long and is not to be cut.
-    pub(super) fn tokens(&self, inputs: &[Tensor]) -> Result<Vec<Tokens>> {
+    pub fn tokens(&self, inputs: &[Tensor]) -> Result<Vec<Tokens>> {
         let texts = |input: &Tensor| -> Result<Vec<String>> {
             let strings = input.strings().ok_or_else(|| failed("expected BYTES"))?;
             Ok(strings.iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect())

@@ -11,19 +11,17 @@ use std::path::Path;
 
 use candle_core::{Device, IndexOp, Tensor};
 use candle_nn::ops;
-use sluicegate_core::{Result, Tensor as Rows};
+use sluicegate_core::{Result, Tensor as Rows, TextOptions, TokenCount};
+use sluicegate_text::files::{failed, parse, refused};
+use sluicegate_text::{Bound, Pooling, Reader, Room, Signature, Task, Text, Tokens, pooling};
 
-use super::weights::Weights;
-use super::{Model, said};
-use crate::TokenCount;
-use crate::files::{failed, parse, refused};
-use crate::options::TextOptions;
-use crate::text::{Bound, Pooling, Reader, Room, Signature, Task, Text, Tokens, pooling};
+use crate::weights::Weights;
+use crate::{Model, said};
 use config::{Activation, Config, DISTILBERT, Names, ROBERTA};
 use layer::{Layer, Linear, Norm};
 
 /// The `model_type`s that are served.
-pub(super) const MODEL_TYPES: [&str; 4] = ["bert", "roberta", "xlm-roberta", "distilbert"];
+pub(crate) const MODEL_TYPES: [&str; 4] = ["bert", "roberta", "xlm-roberta", "distilbert"];
 
 /// What is made of a row's states.
 enum Head {
@@ -34,7 +32,7 @@ enum Head {
 }
 
 /// The model.
-pub(super) struct Encoder {
+pub(crate) struct Encoder {
     reader: Reader,
     words: Tensor,
     positions: Tensor,
@@ -53,7 +51,7 @@ impl Encoder {
     ///
     /// # Errors
     /// What of the configuration is not served; the weight that is missing, superfluous or of another shape.
-    pub(super) fn load(folder: &Path, config: &[u8], weights: &Weights, options: &TextOptions) -> Result<Self> {
+    pub(crate) fn load(folder: &Path, config: &[u8], weights: &Weights, options: &TextOptions) -> Result<Self> {
         let config: Config = parse("config.json", config)?;
         config.check()?;
         let names = config.names();

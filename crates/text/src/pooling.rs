@@ -11,16 +11,19 @@ const FILE: &str = "modules.json";
 
 /// How the states of a row's tokens become one vector.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Pooling {
+pub enum Pooling {
+    /// The mean of all.
     #[default]
     Mean,
+    /// The first token's.
     First,
+    /// The maximum of each number.
     Max,
 }
 
 impl Pooling {
     /// Adds the vector of one row's states, of which each has `size` numbers.
-    pub(crate) fn pool(self, states: &[f32], size: usize, out: &mut Vec<f32>) {
+    pub fn pool(self, states: &[f32], size: usize, out: &mut Vec<f32>) {
         let (first, others) = states.split_at(size);
         let start = out.len();
         out.extend_from_slice(first);
@@ -63,7 +66,10 @@ struct Config {
 
 /// What `modules.json` says: how states become one vector, and whether that has the length 1. Where there is none, the mean, as
 /// sentence-transformers has it.
-pub(crate) fn pooling(folder: &Path, size: usize) -> Result<(Pooling, bool)> {
+///
+/// # Errors
+/// Naming the module, or what of it, is not served.
+pub fn pooling(folder: &Path, size: usize) -> Result<(Pooling, bool)> {
     let (mut pooling, mut normalize) = (Pooling::Mean, false);
     for module in read_if_any::<Vec<Module>>(folder, FILE)?.unwrap_or_default() {
         match module.kind.rsplit('.').next().unwrap_or_default() {

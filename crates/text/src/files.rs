@@ -9,16 +9,26 @@ use sluicegate_core::{Code, Error, Result};
 const MAX_JSON: u64 = 64 << 20;
 
 /// Reads a file of JSON in a version's directory.
-pub(crate) fn read<T: DeserializeOwned>(folder: &Path, name: &str) -> Result<T> {
+///
+/// # Errors
+/// Those of [`bytes`] and of [`parse`].
+pub fn read<T: DeserializeOwned>(folder: &Path, name: &str) -> Result<T> {
     parse(name, &bytes(folder, name)?)
 }
 
 /// The same of a file that may be missing.
-pub(crate) fn read_if_any<T: DeserializeOwned>(folder: &Path, name: &str) -> Result<Option<T>> {
+///
+/// # Errors
+/// The same.
+pub fn read_if_any<T: DeserializeOwned>(folder: &Path, name: &str) -> Result<Option<T>> {
     folder.join(name).is_file().then(|| read(folder, name)).transpose()
 }
 
-pub(crate) fn bytes(folder: &Path, name: &str) -> Result<Vec<u8>> {
+/// A file in a version's directory, which is not endless.
+///
+/// # Errors
+/// Where it is missing, or larger than what is read.
+pub fn bytes(folder: &Path, name: &str) -> Result<Vec<u8>> {
     let path = folder.join(name);
     let failed = |error: std::io::Error| refused(format!("{name}: {error}"));
     let size = std::fs::metadata(&path).map_err(failed)?.len();
@@ -28,22 +38,31 @@ pub(crate) fn bytes(folder: &Path, name: &str) -> Result<Vec<u8>> {
     std::fs::read(&path).map_err(failed)
 }
 
-pub(crate) fn parse<T: DeserializeOwned>(name: &str, content: &[u8]) -> Result<T> {
+/// Parses the content of the file of that name.
+///
+/// # Errors
+/// With the line and column of what is wrong.
+pub fn parse<T: DeserializeOwned>(name: &str, content: &[u8]) -> Result<T> {
     serde_json::from_slice(content).map_err(|error| refused(format!("{name}: {error}")))
 }
 
-pub(crate) fn refused(message: impl Into<String>) -> Error {
+/// That a model is not served, and why.
+pub fn refused(message: impl Into<String>) -> Error {
     Error::new(Code::LoadFailed, message)
 }
 
 /// That the wanted outputs, by their places, are some of so many.
-pub(crate) fn has_outputs(count: usize, wanted: &[usize]) -> Result<()> {
+///
+/// # Errors
+/// [`Code::RunFailed`], naming the one that is not.
+pub fn has_outputs(count: usize, wanted: &[usize]) -> Result<()> {
     match wanted.iter().find(|place| **place >= count) {
         Some(place) => Err(failed(format!("the model has {count} outputs, not one number {place}"))),
         None => Ok(()),
     }
 }
 
-pub(crate) fn failed(message: impl Into<String>) -> Error {
+/// That a run is not done, and why.
+pub fn failed(message: impl Into<String>) -> Error {
     Error::new(Code::RunFailed, message)
 }

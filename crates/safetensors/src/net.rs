@@ -7,16 +7,15 @@ use candle_core::{D, Tensor};
 use candle_nn::ops;
 use serde::Deserialize;
 use sluicegate_core::signature::{Kind, TensorSpec};
-use sluicegate_core::{DType, Dim, Result, Tensor as Rows};
+use sluicegate_core::{DType, Dim, Result, Tensor as Rows, TokenCount};
+use sluicegate_text::Signature;
+use sluicegate_text::files::{failed, has_outputs, refused};
 
-use super::weights::Weights;
-use super::{Model, floats, given, ready};
-use crate::TokenCount;
-use crate::files::{failed, has_outputs, refused};
-use crate::text::Signature;
+use crate::weights::Weights;
+use crate::{Model, floats, given, ready};
 
 /// The `model_type` of such a net.
-pub(super) const MODEL_TYPE: &str = "feed_forward";
+pub(crate) const MODEL_TYPE: &str = "feed_forward";
 
 const MAX_LAYERS: usize = 1_000;
 
@@ -26,7 +25,7 @@ const MAX_ELEMENTS: usize = 1 << 28;
 /// `config.json`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Config {
+pub(crate) struct Config {
     #[serde(rename = "model_type")]
     _model_type: String,
     input: Input,
@@ -173,7 +172,7 @@ enum Op {
 }
 
 /// The net.
-pub(super) struct Net {
+pub(crate) struct Net {
     input: TensorSpec,
     output: TensorSpec,
     ops: Vec<Op>,
@@ -184,7 +183,7 @@ impl Net {
     ///
     /// # Errors
     /// Naming the layer that does not fit what comes before it, or the weight that is missing, superfluous or of another shape.
-    pub(super) fn load(config: Config, weights: &Weights) -> Result<Self> {
+    pub(crate) fn load(config: Config, weights: &Weights) -> Result<Self> {
         if config.layers.is_empty() || config.layers.len() > MAX_LAYERS {
             return Err(refused(format!("config.json has {} layers, expected 1 to {MAX_LAYERS}", config.layers.len())));
         }

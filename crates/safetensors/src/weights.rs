@@ -8,8 +8,7 @@ use candle_core::safetensors::MmapedSafetensors;
 use candle_core::{DType, Device, Tensor};
 use serde::Deserialize;
 use sluicegate_core::{Error, Result};
-
-use crate::files::{read, refused};
+use sluicegate_text::files::{read, refused};
 
 const ONE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -21,7 +20,7 @@ const MAX_FILES: usize = 1_000;
 const SHOWN: usize = 5;
 
 /// The tensors of a version by name. What a model asks for is taken; what nobody asked for is told at the end.
-pub(super) struct Weights {
+pub(crate) struct Weights {
     files: MmapedSafetensors,
     shapes: BTreeMap<String, Vec<usize>>,
     taken: RefCell<BTreeSet<String>>,
@@ -39,7 +38,7 @@ impl Weights {
     /// Where there are none, or one is not what the format says: a header past the file's end, tensors that overlap, a wrong
     /// length.
     #[allow(unsafe_code, reason = "to map a file is to trust that nobody cuts it")]
-    pub(super) fn open(folder: &Path) -> Result<Self> {
+    pub(crate) fn open(folder: &Path) -> Result<Self> {
         let paths = paths(folder)?;
         // SAFETY: the files are mapped until this is dropped, at the end of the load, and every tensor is copied out of them. A
         // version's files do not change: it was hashed a moment ago, and one that is changed is another version.
@@ -48,7 +47,7 @@ impl Weights {
         Ok(Self { files, shapes, taken: RefCell::default() })
     }
 
-    pub(super) fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         self.shapes.contains_key(name)
     }
 
@@ -56,7 +55,7 @@ impl Weights {
     ///
     /// # Errors
     /// Where there is none of that name.
-    pub(super) fn shape(&self, name: &str) -> Result<&[usize]> {
+    pub(crate) fn shape(&self, name: &str) -> Result<&[usize]> {
         self.shapes.get(name).map(Vec::as_slice).ok_or_else(|| refused(format!("the weights have no tensor `{name}`")))
     }
 
@@ -64,7 +63,7 @@ impl Weights {
     ///
     /// # Errors
     /// Where there is none of that name, or it has other sizes or another type.
-    pub(super) fn take(&self, name: &str, expected: &[usize]) -> Result<Tensor> {
+    pub(crate) fn take(&self, name: &str, expected: &[usize]) -> Result<Tensor> {
         let shape = self.shape(name)?;
         if shape != expected {
             return Err(refused(format!("tensor `{name}` has the shape {shape:?}, expected {expected:?}")));
@@ -82,7 +81,7 @@ impl Weights {
     ///
     /// # Errors
     /// Naming those that nobody asked for: the configuration is then not that of these weights.
-    pub(super) fn all_taken(&self, may_be_left: impl Fn(&str) -> bool) -> Result<()> {
+    pub(crate) fn all_taken(&self, may_be_left: impl Fn(&str) -> bool) -> Result<()> {
         let taken = self.taken.borrow();
         let left: Vec<_> = self.shapes.keys().filter(|name| !taken.contains(*name) && !may_be_left(name)).collect();
         if left.is_empty() {
@@ -124,5 +123,5 @@ fn paths(folder: &Path) -> Result<Vec<PathBuf>> {
 
 fn of_format(paths: &[PathBuf], error: &candle_core::Error) -> Error {
     let names: Vec<_> = paths.iter().filter_map(|path| path.file_name()).map(|name| name.to_string_lossy()).collect();
-    refused(format!("{}: not a whole file of safetensors: {}", names.join(", "), super::said(error)))
+    refused(format!("{}: not a whole file of safetensors: {}", names.join(", "), crate::said(error)))
 }

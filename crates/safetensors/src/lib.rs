@@ -1,0 +1,93 @@
+//! Models in safetensors, in the layout of the Hugging Face hub, computed by candle. Knows no instance, no queue and no wire.
+//!
+//! In reading order: `weights` (the files), `net` (a declared feed-forward net), `encoder` (transformers that read text). `config.json`
+//! says by its `model_type` what a model is. A run uses as many threads as the machine has.
+
+mod encoder;
+mod net;
+mod weights;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use candle_core::{DType, Tensor as Computed};
+use sluicegate_core::{Result, Shape, Tensor, TextOptions, TokenCount};
+use sluicegate_text::Signature;
+use sluicegate_text::files::{failed, parse, refused};
+
+use encoder::Encoder;
+use net::Net;
+use weights::Weights;
+
+/// Longest sentence of candle's that is passed on.
+const LONGEST: usize = 400;
+
+/// A model with its weights, which instances share.
+pub trait Model: Send + Sync {
+    /// What it takes, what it gives, and a record that is like those that will come, where it knows one.
+    fn signature(&self) -> Signature;
+
+    /// Runs it: the wanted outputs, by their places. One that reads text says what it read.
+    ///
+    /// # Errors
+    /// [`Code::RunFailed`](sluicegate_core::Code::RunFailed), and [`Code::InvalidTensor`](sluicegate_core::Code::InvalidTensor) where a
+    /// text is too long and is not to be cut.
+    fn run(&self, inputs: &[Tensor], wanted: &[usize], count: &mut Option<TokenCount>) -> Result<Vec<Tensor>>;
+}
+
+/// What every model's configuration says.
+#[derive(serde::Deserialize)]
+struct Head {
+    model_type: Option<String>,
+}
+
+/// Loads the model whose `config.json` this is, with the weights that lie beside it.
+///
+/// # Errors
+/// [`Code::LoadFailed`](sluicegate_core::Code::LoadFailed), with what was expected of which file.
+pub fn load(folder: &Path, config: &[u8], options: &TextOptions) -> Result<Arc<dyn Model>> {
+    let head: Head = parse("config.json", config)?;
+    let weights = Weights::open(folder)?;
+    match head.model_type.as_deref() {
+        Some(net::MODEL_TYPE) => Ok(Arc::new(Net::load(parse("config.json", config)?, &weights)?)),
+        Some(kind) if encoder::MODEL_TYPES.contains(&kind) => Ok(Arc::new(Encoder::load(folder, config, &weights, options)?)),
+        Some(other) => {
+            let served = encoder::MODEL_TYPES.join(", ");
+            let hint = "export the model to ONNX to serve it";
+            Err(refused(format!("config.json: model_type `{other}` is not served; {}, {served} are; {hint}", net::MODEL_TYPE)))
+        }
+        None => Err(refused("config.json has no model_type")),
+    }
+}
+
+fn ready<T>(computed: candle_core::Result<T>) -> Result<T> {
+    computed.map_err(|error| refused(said(&error)))
+}
+
+/// candle's error in one sentence, without its backtrace.
+fn said(error: &candle_core::Error) -> String {
+    let mut error = error;
+    while let candle_core::Error::WithBacktrace { inner, .. } | candle_core::Error::WithPath { inner, .. } = error {
+        error = inner;
+    }
+    let words = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+    let end = words.floor_char_boundary(LONGEST);
+    words[..end].trim_end_matches(['.', ':']).to_owned()
+}
+
+/// Rows of numbers as candle takes them.
+fn floats(tensor: &Tensor) -> Result<Computed> {
+    let values = tensor.values::<f32>().ok_or_else(|| failed("expected FP32"))?;
+    Computed::from_slice(&values, tensor.shape().sizes(), &candle_core::Device::Cpu).map_err(|error| failed(said(&error)))
+}
+
+/// What was computed, as everyone else takes it.
+fn given(computed: candle_core::Result<Computed>) -> Result<Tensor> {
+    let taken = computed.and_then(|tensor| {
+        let shape = Shape::new(tensor.dims());
+        let values: Vec<f32> = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
+        Ok((shape, values))
+    });
+    let (shape, values) = taken.map_err(|error| failed(said(&error)))?;
+    Tensor::from_vec(shape, values).map_err(|error| failed(error.message()))
+}
