@@ -2,7 +2,6 @@
 
 use bytes::{Bytes, BytesMut};
 use sluicegate_core::{Code, Data, Error, Result, Tensor};
-use smallvec::SmallVec;
 
 use crate::pad::Padding;
 
@@ -27,7 +26,6 @@ fn join_one(parts: &[&[Tensor]], input: usize, padding: &Padding, buffer: &mut B
     let tensors = || parts.iter().map(|part| &part[input]);
     let first = &parts[0][input];
     let rows = tensors().map(|tensor| tensor.shape().rows()).sum();
-    let inner = |tensor: &Tensor| tensor.shape().sizes().get(1..).map(SmallVec::<[usize; 6]>::from);
     let same = tensors().all(|tensor| inner(tensor) == inner(first));
     let shape = if same { first.shape().with_rows(rows) } else { Padding::common(tensors()).with_rows(rows) };
     match first.data() {
@@ -48,6 +46,11 @@ fn join_one(parts: &[&[Tensor]], input: usize, padding: &Padding, buffer: &mut B
             Tensor::fixed(first.dtype(), shape, buffer.split().freeze())
         }
     }
+}
+
+/// The sizes of one row.
+fn inner(tensor: &Tensor) -> &[usize] {
+    tensor.shape().sizes().get(1..).unwrap_or_default()
 }
 
 /// Checks that every output has as many rows as went in.
