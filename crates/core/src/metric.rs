@@ -115,6 +115,16 @@ metrics_table! {
         "Threads of the process.",
     PROCESS_START "sluicegate_process_start_time_seconds" Gauge []
         "When the process started, in seconds since 1970.",
+    GPU_MEMORY_USED "sluicegate_gpu_memory_used_bytes" Gauge ["uuid", "name"]
+        "Memory of a GPU that is taken, by whichever process. It and the next four are there where NVIDIA's driver is.",
+    GPU_MEMORY "sluicegate_gpu_memory_bytes" Gauge ["uuid", "name"]
+        "Memory that a GPU has.",
+    GPU_UTILIZATION "sluicegate_gpu_utilization_ratio" Gauge ["uuid", "name"]
+        "The part of the last moment, up to a second, in which a GPU computed anything.",
+    GPU_TEMPERATURE "sluicegate_gpu_temperature_celsius" Gauge ["uuid", "name"]
+        "Temperature of a GPU.",
+    GPU_POWER "sluicegate_gpu_power_watts" Gauge ["uuid", "name"]
+        "Power that a GPU draws.",
 }
 
 /// Upper bounds of the time histograms, in seconds: 10 microseconds to 10 seconds.

@@ -1,5 +1,7 @@
-//! What the process says about itself: [`log`], [`metrics`], and the facts of its own process and build ([`process`]).
+//! What the process says about itself: [`log`], [`metrics`], the facts of its own process and build
+//! ([`process`]), and the GPUs (`gpu`).
 
+mod gpu;
 pub mod log;
 pub mod metrics;
 pub mod process;

@@ -7,7 +7,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, 
 use sluicegate_core::metric::{self, Type};
 use sluicegate_core::{Code, Error, Result};
 
-use super::process;
+use super::{gpu, process};
 
 /// The content type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -32,10 +32,11 @@ impl Metrics {
         Ok(Self(handle))
     }
 
-    /// Every metric, with those of the process and the build read now. It reads files of `/proc`.
+    /// Every metric, with those of the process, the build and the GPUs read now. It reads files of `/proc` and asks the driver.
     pub fn render(&self) -> String {
         let mut text = self.0.render();
         process::render(&mut text);
+        gpu::render(&mut text);
         text
     }
 

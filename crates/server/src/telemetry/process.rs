@@ -85,7 +85,8 @@ pub(super) fn render(page: &mut String) {
     let _ = writeln!(page, "{}{{{labels}}} 1", metric::BUILD);
 }
 
-fn head(page: &mut String, name: &str) {
+/// Says what a metric is, before its values.
+pub(super) fn head(page: &mut String, name: &str) {
     if let Some(metric) = metric::ALL.iter().find(|metric| metric.name == name) {
         let kind = match metric.kind {
             Type::Counter => "counter",
