@@ -12,6 +12,8 @@ JAVASCRIPT  := .venv/js
 TRAINING    := .venv/models
 GPU         := .venv/gpu
 GOLDENS     := .venv/goldens
+DELIVERY    := .venv/delivery
+HELM        := .venv/helm
 MINILM      := .models/minilm/1/model.safetensors
 MINILM_ONNX := .models/minilm-onnx/1/model.onnx
 
@@ -34,6 +36,7 @@ need = @command -v $(1) >/dev/null || { echo "$(1) is missing: $(2)" >&2; exit 2
 .DEFAULT_GOAL := help
 .PHONY: help serve release test test-rust test-clients fmt lint docs generate models minilm goldens
 .PHONY: bench instructions compare encoders workloads soak fuzz deny ci clean test-schema test-gpu bench-gpu
+.PHONY: test-delivery soak-delivery chart need-helm need-prometheus
 .PHONY: onnxruntime need-rust need-python need-toolchains need-chromium need-wrk need-h2load need-valgrind
 
 help: ## list these targets
@@ -46,7 +49,7 @@ serve: need-rust onnxruntime ## fetch what is missing, build, and serve models/
 release: need-rust ## the binary for production: target/release/sluicegate
 	$(BINARY) --release
 
-test: test-rust test-clients test-schema ## every test, on both engines
+test: test-rust test-clients test-schema test-delivery ## every test, on both engines
 
 test-rust: need-rust onnxruntime minilm ## the tests in Rust
 	$(BINARY)
@@ -62,6 +65,17 @@ test-clients: need-rust onnxruntime minilm need-chromium need-toolchains $(CLIEN
 test-schema: need-rust onnxruntime $(SCHEMA)/ready ## thousands of requests made of the OpenAPI document
 	$(BINARY)
 	$(SCHEMA)/bin/python -m pytest tests/schema
+
+test-delivery: need-rust onnxruntime need-helm need-prometheus $(DELIVERY)/ready ## the chart, the image, the alerts: rendered, checked and lived by processes
+	$(BINARY)
+	$(DELIVERY)/bin/python -m pytest tests/delivery -m 'not soak'
+
+soak-delivery: need-rust onnxruntime need-helm $(DELIVERY)/ready ## models flipped 500 times under load, as the kubelet does it
+	$(BINARY)
+	$(DELIVERY)/bin/python -m pytest tests/delivery -m soak
+
+chart: $(DELIVERY)/ready ## write the chart's table of values and its schema anew
+	$(DELIVERY)/bin/python tools/chart_docs.py
 
 # $(call on-gpu,TARGET): does it where there is a GPU.
 on-gpu = @if nvidia-smi -L 2>/dev/null | grep -q '^GPU'; then $(MAKE) --no-print-directory $(1); else echo "skipped: nvidia-smi finds no GPU"; fi
@@ -160,8 +174,9 @@ $(SCHEMA)/ready: tests/schema/requirements.txt tests/schema/constraints.txt
 $(TRAINING)/ready: models/requirements.txt
 $(GOLDENS)/ready: tests/goldens/requirements.txt
 $(GPU)/ready: loadtests/gpu/requirements.txt
+$(DELIVERY)/ready: tests/delivery/requirements.txt tests/delivery/constraints.txt
 
-$(CLIENTS)/ready $(MLSERVER)/ready $(SCHEMA)/ready $(TRAINING)/ready $(GOLDENS)/ready $(GPU)/ready: | need-python
+$(CLIENTS)/ready $(MLSERVER)/ready $(SCHEMA)/ready $(TRAINING)/ready $(GOLDENS)/ready $(GPU)/ready $(DELIVERY)/ready: | need-python
 	$(PYTHON) -m venv --clear $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
@@ -177,6 +192,20 @@ $(JAVASCRIPT)/ready: tests/clients/js/package.json tests/clients/js/package-lock
 	cp $^ $(@D)
 	npm --prefix $(@D) ci --no-audit --no-fund --ignore-scripts
 	@touch $@
+
+# Helm, and the definitions of the foreign objects that the chart makes, in pinned versions.
+$(HELM)/ready: tests/delivery/crds.py
+	mkdir -p $(@D)
+	GOBIN=$(abspath $(@D)) go install helm.sh/helm/v3/cmd/helm@v3.21.4
+	$(PYTHON) tests/delivery/crds.py $(@D)/crds
+	@touch $@
+
+# Where Go or Prometheus is missing, what needs them says that it was skipped; on CI it fails.
+need-helm: | need-python
+	@if command -v go >/dev/null; then $(MAKE) --no-print-directory $(HELM)/ready; else echo "go is missing: install it for the tests of the chart" >&2; fi
+
+need-prometheus:
+	@tools/install_packages prometheus:prometheus promtool:prometheus prometheus-alertmanager:prometheus-alertmanager curl:curl || true
 
 need-rust:
 	$(call need,cargo,install Rust by rustup; rust-toolchain.toml says which)
