@@ -74,8 +74,9 @@ soak-delivery: need-rust onnxruntime need-helm $(DELIVERY)/ready ## models flipp
 	$(BINARY)
 	$(DELIVERY)/bin/python -m pytest tests/delivery -m soak
 
-chart: $(DELIVERY)/ready ## write the chart's table of values and its schema anew
+chart: $(DELIVERY)/ready ## write the chart's table of values, its schema and its dashboards anew
 	$(DELIVERY)/bin/python tools/chart_docs.py
+	$(DELIVERY)/bin/python tools/dashboards.py
 
 # $(call on-gpu,TARGET): does it where there is a GPU.
 on-gpu = @if nvidia-smi -L 2>/dev/null | grep -q '^GPU'; then $(MAKE) --no-print-directory $(1); else echo "skipped: nvidia-smi finds no GPU"; fi
