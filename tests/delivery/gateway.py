@@ -1,6 +1,7 @@
 """The gateway as the pods of the chart run it: the rendered file in a directory, the rendered variables in the environment."""
 
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
@@ -23,6 +24,16 @@ SECONDS = 120
 # Straight to loopback, whatever proxy the environment names.
 http = requests.Session()
 http.trust_env = False
+
+
+# Another network of 127/8 for each run of the tests on this machine, so that each gateway has the ports of the chart.
+COUNT = itertools.count(1)
+
+
+def loopback() -> str:
+    """An address that nothing else listens at."""
+    process = os.getpid()
+    return f"127.{64 + process % 128}.{process // 128 % 256}.{next(COUNT)}"
 
 
 def binary() -> Path:
@@ -62,7 +73,7 @@ def wait_for(what: str, ask):
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
         with contextlib.suppress(requests.RequestException):
-            if (found := ask()) is not None and found is not False:
+            if found := ask():
                 return found
         time.sleep(0.05)
     pytest.fail(f"waited {SECONDS} s in vain for this: {what}")
