@@ -68,7 +68,7 @@ test-schema: need-rust onnxruntime $(SCHEMA)/ready ## thousands of requests made
 
 test-delivery: need-rust onnxruntime need-helm need-prometheus $(DELIVERY)/ready ## the chart, the image, the alerts: rendered, checked and lived by processes
 	$(BINARY)
-	$(DELIVERY)/bin/python -m pytest tests/delivery -m 'not soak'
+	$(DELIVERY)/bin/python -m pytest tests/delivery -m 'not soak' --numprocesses=2 --dist=loadfile
 
 soak-delivery: need-rust onnxruntime need-helm $(DELIVERY)/ready ## models flipped 500 times under load, as the kubelet does it
 	$(BINARY)

@@ -5,7 +5,6 @@ import functools
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import jsonschema
@@ -18,7 +17,6 @@ HERE = Path(__file__).resolve().parent
 CHART = ROOT / "helm/sluicegate"
 HELM = ROOT / ".venv/helm/helm"
 CRDS = ROOT / ".venv/helm/crds"
-sys.path.insert(0, str(ROOT / "tools"))
 VALUES = sorted((HERE / "values").glob("*.yaml"))
 
 

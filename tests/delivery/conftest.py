@@ -1,10 +1,15 @@
 """What the tests share."""
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from gateway import loopback
+# The programs that write the table, the schema, the boards and the image are imported by their tests.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
+
+from gateway import loopback  # noqa: E402
 
 
 @pytest.fixture
