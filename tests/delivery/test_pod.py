@@ -157,14 +157,14 @@ def scripts(text: str) -> dict[str, str]:
     return found
 
 
-def run_script(script: str, gateway: Gateway, home: Path) -> subprocess.CompletedProcess:
+def run_script(script: str, gateway: Gateway, home: Path, timeout: float = 120) -> subprocess.CompletedProcess:
     """Runs it as it is; curl alone is told where the Services lead."""
     leads = {"demo-sluicegate:8080": "http", "demo-sluicegate:8081": "grpc", "demo-sluicegate-ops:8082": "ops"}
     home.mkdir(exist_ok=True)
     lines = [f'connect-to = "{service}:{gateway.host}:{gateway.ports[port]}"\n' for service, port in leads.items()]
     (home / ".curlrc").write_text("".join(lines) + 'noproxy = "*"\n')
     environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "CURL_HOME": str(home)}
-    return subprocess.run(["sh", "-euc", script], env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(["sh", "-euc", script], env=environment, capture_output=True, text=True, timeout=timeout)
 
 
 def test_helm_test_passes_where_all_is_well_and_fails_where_a_model_is_missing(tmp_path: Path, address: Callable[[], str]) -> None:
