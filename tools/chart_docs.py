@@ -69,7 +69,14 @@ def table(values: dict, said: dict[tuple[str, ...], str]) -> str:
     for path, comment in said.items():
         if path[0].startswith("# "):
             title, _, rest = comment.partition(": ")
-            lines += ["", f"### {title}", "", *([rest[0].upper() + rest[1:], ""] if rest else []), "| key | what it is | default |", "|---|---|---|"]
+            lines += [
+                "",
+                f"### {title}",
+                "",
+                *([rest[0].upper() + rest[1:], ""] if rest else []),
+                "| key | what it is | default |",
+                "|---|---|---|",
+            ]
             continue
         group = is_group(path, said)
         default = "" if group else "`" + json.dumps(lookup(values, path), ensure_ascii=False).replace("|", "\\|") + "`"

@@ -59,9 +59,7 @@ KEYS = {
     "listenHost": {"type": "string", "pattern": r"^([0-9.]+|\[[0-9a-fA-F:.]+\])$"},
     "containerPorts": group(http=PORT, grpc=PORT, ops=PORT),
     "global": {"type": "object", "properties": {"imageRegistry": TEXT, "imagePullSecrets": SECRETS}},
-    "image": group(
-        registry=TEXT, repository={"type": "string", "minLength": 1}, pullPolicy=PULL, tag=TEXT, digest=DIGEST
-    ),
+    "image": group(registry=TEXT, repository={"type": "string", "minLength": 1}, pullPolicy=PULL, tag=TEXT, digest=DIGEST),
     "imagePullSecrets": SECRETS,
     "gpu": group(
         enabled=BOOL,

@@ -3,7 +3,8 @@ libraries that these need, and the sample models. The Dockerfile makes the same 
 
     python3 tools/image.py --output sluicegate.tar [--binary target/release/sluicegate] [--tag 0.1.0]
 
-It is the same, byte for byte, for the same files. `docker load`, `podman load`, `skopeo copy oci-archive:` and `crane push` read it.
+It is the same, byte for byte, for the same files. `docker load`, `podman load`, `crane push` and `skopeo copy oci-archive:` read
+it.
 """
 
 import argparse
@@ -74,7 +75,15 @@ def components(libraries: list[Path], onnxruntime: Path) -> list[dict]:
         )
     version = onnxruntime.resolve().name.partition(".so.")[2]
     licence = [{"license": {"id": "MIT"}}]
-    found.append({"type": "library", "name": "onnxruntime", "version": version, "purl": f"pkg:pypi/onnxruntime@{version}", "licenses": licence})
+    found.append(
+        {
+            "type": "library",
+            "name": "onnxruntime",
+            "version": version,
+            "purl": f"pkg:pypi/onnxruntime@{version}",
+            "licenses": licence,
+        }
+    )
     for name, version in sorted({owner for path in libraries if (owner := package(path))}):
         found.append({"type": "library", "name": name, "version": version, "purl": f"pkg:deb/debian/{name}@{version}"})
     unique = {component["purl"]: component for component in found}

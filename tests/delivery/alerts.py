@@ -51,7 +51,9 @@ OTHER = J.replace("10.0.0.1", "10.0.0.2").replace("sluicegate-0", "sluicegate-1"
 
 def live(*who: str) -> Series:
     ready = {f"sluicegate_ready{{{each}}}": "1x120" for each in (J, OTHER)}
-    return ready | {f'sluicegate_live_version{{{each},model="fraud",version="2",digest="sha256:a",engine="tract"}}': "1x120" for each in who}
+    return ready | {
+        f'sluicegate_live_version{{{each},model="fraud",version="2",digest="sha256:a",engine="tract"}}': "1x120" for each in who
+    }
 
 
 CASES: dict[str, Case] = {
@@ -77,8 +79,14 @@ CASES: dict[str, Case] = {
         {f"sluicegate_process_resident_bytes{{{J}}}": "950x60", LIMIT: "2000x60"},
     ),
     "SluicegateGpuMemoryFull": Case(
-        {f'sluicegate_gpu_memory_used_bytes{{{J},uuid="a",name="L4"}}': "96x60", f'sluicegate_gpu_memory_bytes{{{J},uuid="a",name="L4"}}': "100x60"},
-        {f'sluicegate_gpu_memory_used_bytes{{{J},uuid="a",name="L4"}}': "90x60", f'sluicegate_gpu_memory_bytes{{{J},uuid="a",name="L4"}}': "100x60"},
+        {
+            f'sluicegate_gpu_memory_used_bytes{{{J},uuid="a",name="L4"}}': "96x60",
+            f'sluicegate_gpu_memory_bytes{{{J},uuid="a",name="L4"}}': "100x60",
+        },
+        {
+            f'sluicegate_gpu_memory_used_bytes{{{J},uuid="a",name="L4"}}': "90x60",
+            f'sluicegate_gpu_memory_bytes{{{J},uuid="a",name="L4"}}': "100x60",
+        },
     ),
     "SluicegateDown": Case({f"up{{{J}}}": "1x10 0x60"}, {f"up{{{J}}}": "1x57 0x2 1x10"}),
     "SluicegateNotReady": Case({f"sluicegate_ready{{{J}}}": "0x60"}, {f"sluicegate_ready{{{J}}}": "0x10 1x60"}),
@@ -89,8 +97,14 @@ CASES: dict[str, Case] = {
         {f'sluicegate_config_reloads_total{{{J},outcome="applied"}}': "_x55 1x20"},
     ),
     "SluicegateRegistryStale": Case(
-        {f'sluicegate_registry_scans_total{{{J},outcome="failed"}}': "0+60x60", f'sluicegate_registry_scans_total{{{J},outcome="ok"}}': "7x60"},
-        {f'sluicegate_registry_scans_total{{{J},outcome="failed"}}': "0+1x60", f'sluicegate_registry_scans_total{{{J},outcome="ok"}}': "0+59x60"},
+        {
+            f'sluicegate_registry_scans_total{{{J},outcome="failed"}}': "0+60x60",
+            f'sluicegate_registry_scans_total{{{J},outcome="ok"}}': "7x60",
+        },
+        {
+            f'sluicegate_registry_scans_total{{{J},outcome="failed"}}': "0+1x60",
+            f'sluicegate_registry_scans_total{{{J},outcome="ok"}}': "0+59x60",
+        },
     ),
     "SluicegateLoadFailed": Case(
         {f'sluicegate_loads_total{{{J},model="fraud",outcome="failed"}}': "_x55 1x20"},
@@ -98,11 +112,17 @@ CASES: dict[str, Case] = {
     ),
     "SluicegateVersionsDiffer": Case(live(J), live(J, OTHER), "2h"),
     "SluicegateSwapLoop": Case(
-        {f'sluicegate_swaps_total{{{J},model="fraud"}}': "0+1x120"}, {f'sluicegate_swaps_total{{{J},model="fraud"}}': "0x60 1x60"}, "2h"
+        {f'sluicegate_swaps_total{{{J},model="fraud"}}': "0+1x120"},
+        {f'sluicegate_swaps_total{{{J},model="fraud"}}': "0x60 1x60"},
+        "2h",
     ),
-    "SluicegateEngineFallback": Case({f"sluicegate_engine_fallback{{{FRAUD}}}": "1x60"}, {f"sluicegate_engine_fallback{{{FRAUD}}}": "0x60"}),
+    "SluicegateEngineFallback": Case(
+        {f"sluicegate_engine_fallback{{{FRAUD}}}": "1x60"}, {f"sluicegate_engine_fallback{{{FRAUD}}}": "0x60"}
+    ),
     "SluicegateModelFailing": Case(requests("0+95x60", "run_failed", "0+5x60"), requests("0+95x60", "queue_full", "0+5x60")),
-    "SluicegateInputsRefused": Case(requests("0+50x120", "missing_input", "0+50x120"), requests("0+90x120", "missing_input", "0+10x120"), "2h"),
+    "SluicegateInputsRefused": Case(
+        requests("0+50x120", "missing_input", "0+50x120"), requests("0+90x120", "missing_input", "0+10x120"), "2h"
+    ),
     "SluicegateModelSlower": Case(
         stage("compute", {"0.01": "0+100x144 14400x20", "0.1": "0+100x164", "+Inf": "0+100x164"}),
         stage("compute", {"0.01": "0+100x164", "0.1": "0+100x164", "+Inf": "0+100x164"}),
@@ -113,5 +133,9 @@ CASES: dict[str, Case] = {
         {f'sluicegate_wakes_total{{{J},model="fraud",outcome="failed"}}': "_x55 1x20"},
         {f'sluicegate_wakes_total{{{J},model="fraud",outcome="live"}}': "_x55 1x20"},
     ),
-    "SluicegateModelsThrash": Case({f'sluicegate_rests_total{{{J},model="fraud"}}': "0+1x120"}, {f'sluicegate_rests_total{{{J},model="fraud"}}': "0x60 9x60"}, "2h"),
+    "SluicegateModelsThrash": Case(
+        {f'sluicegate_rests_total{{{J},model="fraud"}}': "0+1x120"},
+        {f'sluicegate_rests_total{{{J},model="fraud"}}': "0x60 9x60"},
+        "2h",
+    ),
 }

@@ -2,13 +2,13 @@
 
 # --set or --set-json arguments: what is wrong, and the words that have to be in the message.
 BAD: list[tuple[str, list[str]]] = [
-    ('repliacs=3', ["repliacs"]),
+    ("repliacs=3", ["repliacs"]),
     ('replicaCount="three"', ["/replicaCount"]),
-    ('replicaCount=-1', ["/replicaCount"]),
+    ("replicaCount=-1", ["/replicaCount"]),
     ('image={"repo":"x"}', ["/image", "repo"]),
     ('image={"pullPolicy":"Sometimes"}', ["/image/pullPolicy"]),
     ('image={"digest":"latest"}', ["/image/digest"]),
-    ('models=[]', ["/models"]),
+    ("models=[]", ["/models"]),
     ('models=[{"version":"2"}]', ["/models/0", "name"]),
     ('models=[{"name":"a","versoin":"2"}]', ["/models/0", "versoin"]),
     ('models=[{"name":"a"},{"name":"a"}]', ["models[1].name", "listed twice"]),
@@ -32,7 +32,7 @@ BAD: list[tuple[str, list[str]]] = [
     ('ingress={"hosts":[{"host":"a","paths":[{"path":"models"}]}]}', ["/ingress/hosts/0/paths/0/path"]),
     ('modelStore={"existingClaim":"a","fetch":{"image":"b"}}', ["modelStore", "existingClaim and fetch"]),
     ('modelStore={"persistentVolumeClaim":{"size":"much"}}', ["/modelStore/persistentVolumeClaim/size"]),
-    ('terminationGracePeriodSeconds=20', ["terminationGracePeriodSeconds", "at least 35"]),
+    ("terminationGracePeriodSeconds=20", ["terminationGracePeriodSeconds", "at least 35"]),
     ('gpu={"count":0}', ["/gpu/count"]),
     ('autoscaling={"enabled":true,"targetCPUUtilizationPercentage":null}', ["autoscaling", "scale by"]),
     ('autoscaling={"enabled":true};keda={"enabled":true}', ["autoscaling.enabled", "keda"]),

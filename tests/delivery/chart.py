@@ -20,7 +20,6 @@ CRDS = ROOT / ".venv/helm/crds"
 VALUES = sorted((HERE / "values").glob("*.yaml"))
 
 
-
 class Loader(yaml.CSafeLoader):
     """YAML as Kubernetes reads it: a lone `=` is a text."""
 

@@ -1,6 +1,6 @@
 """Fetches the definitions of foreign objects into a folder, out of the Go modules that publish them.
 
-    python3 tests/delivery/crds.py .venv/helm/crds
+python3 tests/delivery/crds.py .venv/helm/crds
 """
 
 import json
@@ -18,9 +18,7 @@ WANTED = {
         "example/prometheus-operator-crd/monitoring.coreos.com_{servicemonitors,prometheusrules,alertmanagerconfigs}.yaml"
     ],
     "github.com/argoproj/argo-cd/v3@v3.5.1": ["manifests/crds/{application,applicationset}-crd.yaml"],
-    "github.com/kserve/kserve@v0.20.0": [
-        "config/crd/full/serving.kserve.io_{clusterservingruntimes,inferenceservices}.yaml"
-    ],
+    "github.com/kserve/kserve@v0.20.0": ["config/crd/full/serving.kserve.io_{clusterservingruntimes,inferenceservices}.yaml"],
     "github.com/fluxcd/notification-controller@v1.6.0": [
         "config/crd/bases/notification.toolkit.fluxcd.io_{alerts,providers,receivers}.yaml"
     ],

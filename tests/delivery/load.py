@@ -9,7 +9,9 @@ import requests
 class Load:
     """Asks until it is stopped; every answer that is not as expected is kept."""
 
-    def __init__(self, url: str, body: dict, expected: dict[str, dict], callers: int = 3, new_connections: bool = False) -> None:
+    def __init__(
+        self, url: str, body: dict, expected: dict[str, dict], callers: int = 3, new_connections: bool = False
+    ) -> None:
         self.answers: Counter[str] = Counter()
         self.lost: list[str] = []
         self._lock = threading.Lock()

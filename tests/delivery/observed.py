@@ -1,4 +1,5 @@
-"""A real Prometheus and a real Alertmanager as processes, and stubs of what is not here: kube-state-metrics, GPUs, PagerDuty, Opsgenie."""
+"""A real Prometheus and a real Alertmanager as processes, and stubs of what is not here: GPUs, kube-state-metrics, PagerDuty,
+Opsgenie."""
 
 import contextlib
 import json
@@ -15,7 +16,8 @@ import yaml
 from chart import missing
 from gateway import http, wait_for
 
-# What kube-state-metrics, and a gateway with a GPU and a model of text, tell (simulated; the names are those of its documentation and of docs/metrics.md).
+# What kube-state-metrics, and a gateway with a GPU and a model of text, tell: simulated, by the names of its documentation and of
+# docs/metrics.md.
 CONTAINER = 'namespace="serving",pod="sluicegate-0",container="sluicegate"'
 GPU = 'uuid="GPU-1",name="NVIDIA L4"'
 SIMULATED = f"""\
@@ -40,7 +42,7 @@ def free_port() -> int:
 
 
 class Stub:
-    """Answers GET with `text`, `COUNT` being the number of the answer, and POST with 202, and keeps what was posted, by its path."""
+    """Answers GET with `text`, `COUNT` being the number of the answer, and POST with 202; keeps what was posted, by its path."""
 
     def __init__(self, text: str = "") -> None:
         self.text = text
@@ -108,7 +110,9 @@ class Prometheus:
 
 
 @contextlib.contextmanager
-def prometheus(folder: Path, targets: dict[str, str], rules: list[Path], alertmanager: str | None = None) -> Iterator[Prometheus]:
+def prometheus(
+    folder: Path, targets: dict[str, str], rules: list[Path], alertmanager: str | None = None
+) -> Iterator[Prometheus]:
     """Scrapes each second: `gateway`, with the job and labels that the chart's ServiceMonitor gives, and what is simulated."""
     folder.mkdir()
     labels = {"namespace": "serving", "pod": "sluicegate-0"}
@@ -126,7 +130,12 @@ def prometheus(folder: Path, targets: dict[str, str], rules: list[Path], alertma
     file, port = folder / "prometheus.yaml", free_port()
     file.write_text(yaml.safe_dump(config))
     url = f"http://127.0.0.1:{port}"
-    command = ["prometheus", f"--config.file={file}", f"--storage.tsdb.path={folder}/data", f"--web.listen-address=127.0.0.1:{port}"]
+    command = [
+        "prometheus",
+        f"--config.file={file}",
+        f"--storage.tsdb.path={folder}/data",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
     with process([*command, "--log.level=warn"], folder / "log", f"{url}/-/ready"):
         yield Prometheus(url)
 

@@ -1,5 +1,5 @@
-"""The same mistake is refused before it is merged (`helm template`), before it is mounted (`sluicegate check`), and by the running
-gateway, which goes on with what it had. `check` and the gateway say the same sentence; Helm's names the same key."""
+"""The same mistake is refused before it is merged (`helm template`), before it is mounted (`sluicegate check`), and by the
+running gateway, which goes on with what it had. `check` and the gateway say the same sentence; Helm's names the same key."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +12,10 @@ from gateway import Gateway, check, loopback, running, wait_for
 from kubelet import Volume
 from test_pod import ROW
 
-GOOD = {"registries": {"local": {"type": "directory", "path": str(ROOT / "models")}}, "models": [{"name": "fraud", "version": "2"}]}
+GOOD = {
+    "registries": {"local": {"type": "directory", "path": str(ROOT / "models")}},
+    "models": [{"name": "fraud", "version": "2"}],
+}
 
 # What is wrong, the models or sections with it, the key that all three name, and whether Helm says the gateway's own sentence.
 MISTAKES: list[tuple[str, dict, str, bool]] = [
@@ -41,7 +44,9 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway, V
 
 
 @pytest.mark.parametrize(("mistake", "key", "same"), [mistake[1:] for mistake in MISTAKES], ids=ids)
-def test_a_mistake_is_refused_three_times(mistake: dict, key: str, same: bool, lived: tuple[Gateway, Volume], tmp_path: Path) -> None:
+def test_a_mistake_is_refused_three_times(
+    mistake: dict, key: str, same: bool, lived: tuple[Gateway, Volume], tmp_path: Path
+) -> None:
     gateway, volume = lived
     values = tmp_path / "values.yaml"
     values.write_text(yaml.safe_dump(GOOD | mistake))

@@ -12,7 +12,20 @@ import yaml
 import chart
 import chart_docs
 from bad_values import BAD
-from chart import CHART, HERE, KUBERNETES, NEEDS_NEWEST, ROOT, VALUES, find, objects, rendered, served_file, template, variables
+from chart import (
+    CHART,
+    HERE,
+    KUBERNETES,
+    NEEDS_NEWEST,
+    ROOT,
+    VALUES,
+    find,
+    objects,
+    rendered,
+    served_file,
+    template,
+    variables,
+)
 from gateway import check
 
 GOLDEN = ["defaults", "prod", "gpu", "gateway-api", "ipv6"]
@@ -135,7 +148,9 @@ def test_the_file_is_mounted_as_a_directory_that_the_kubelet_updates(values: Pat
     pod = pod_of(rendered(values))["spec"]
     [volume] = [each for each in pod["volumes"] if each["name"] == "models-config"]
     assert set(volume) == {"name", "configMap"} and set(volume["configMap"]) == {"name"}
-    mounts = [each for container in pod["containers"] for each in container.get("volumeMounts", []) if each["name"] == "models-config"]
+    mounts = [
+        each for container in pod["containers"] for each in container.get("volumeMounts", []) if each["name"] == "models-config"
+    ]
     assert mounts == [{"name": "models-config", "mountPath": "/etc/sluicegate", "readOnly": True}]
 
 
@@ -144,14 +159,16 @@ def test_the_file_is_mounted_as_a_directory_that_the_kubelet_updates(values: Pat
     [
         ('models=[{"name":"fraud","version":"1"}]', 'models=[{"name":"fraud","version":"2"}]'),
         ('models=[{"name":"fraud"}]', 'models=[{"name":"fraud"},{"name":"digits"}]'),
-        ('models=null', 'models=[{"name":"fraud"}]'),
+        ("models=null", 'models=[{"name":"fraud"}]'),
         ('batching={"max_rows":8}', 'batching={"max_rows":16}'),
     ],
 )
 def test_a_change_of_models_changes_their_configmap_and_no_pod(before: str, after: str) -> None:
     one, other = with_json(before), with_json(after)
     assert pod_of(one) == pod_of(other)
-    changed = [a["metadata"]["name"] for a, b in zip(objects(one), objects(other), strict=True) if a != b and a["kind"] != "Pod"]
+    changed = [
+        a["metadata"]["name"] for a, b in zip(objects(one), objects(other), strict=True) if a != b and a["kind"] != "Pod"
+    ]
     assert changed == ["demo-sluicegate-models"]
 
 

@@ -10,7 +10,17 @@ import hcl2
 import pytest
 import yaml
 
-from chart import KUBERNETES, ROOT, Loader, find, hold_to_schema, objects, served_file, template, variables
+from chart import (
+    KUBERNETES,
+    ROOT,
+    Loader,
+    find,
+    hold_to_schema,
+    objects,
+    served_file,
+    template,
+    variables,
+)
 from gateway import check, running
 from kubelet import Volume
 from test_pod import run_script

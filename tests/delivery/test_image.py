@@ -54,7 +54,16 @@ class Image:
 
 
 def build(output: Path) -> str:
-    command = [sys.executable, ROOT / "tools/image.py", "--output", output, "--binary", binary(), "--onnxruntime", onnxruntime()]
+    command = [
+        sys.executable,
+        ROOT / "tools/image.py",
+        "--output",
+        output,
+        "--binary",
+        binary(),
+        "--onnxruntime",
+        onnxruntime(),
+    ]
     done = subprocess.run([*command, "--revision", "0" * 40], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -96,7 +105,18 @@ def test_there_is_nothing_in_it_that_the_gateway_does_not_need(image: Image) -> 
         assert entry.mode & 0o6000 == 0, f"{name} is setuid"
         assert entry.mode & 0o002 == 0 or name == "tmp", f"{name} can be written by everybody"
     libraries = {Path(name).name.split(".so")[0] for name in files if ".so" in name}
-    assert libraries <= {"ld-linux-x86-64", "ld-linux-aarch64", "libc", "libdl", "libgcc_s", "libm", "libonnxruntime", "libpthread", "librt", "libstdc++"}
+    assert libraries <= {
+        "ld-linux-x86-64",
+        "ld-linux-aarch64",
+        "libc",
+        "libdl",
+        "libgcc_s",
+        "libm",
+        "libonnxruntime",
+        "libpthread",
+        "librt",
+        "libstdc++",
+    }
     assert {"models/fraud/2/model.onnx", "etc/passwd", "usr/share/doc/sluicegate/LICENSE"} <= set(files)
 
 
@@ -173,7 +193,9 @@ def contained(root: Path, command: list[str], address: str, log: Path) -> Iterat
     if os.geteuid() != 0:
         missing("a chroot needs root")
     with log.open("wb") as output:
-        process = subprocess.Popen(["/usr/sbin/chroot", "--userspec=65532:65532", root, *command], stdout=output, stderr=output, env={})
+        process = subprocess.Popen(
+            ["/usr/sbin/chroot", "--userspec=65532:65532", root, *command], stdout=output, stderr=output, env={}
+        )
     gateway = Gateway(address, {"http": 8080, "grpc": 8081, "ops": 8082}, process, log)
     try:
 

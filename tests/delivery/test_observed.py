@@ -17,7 +17,14 @@ import yaml
 import dashboards
 from chart import CHART, ROOT, Loader, template, variables
 from gateway import Gateway, http, loopback, running, wait_for
-from observed import SIMULATED, SIMULATED_MORE, Prometheus, Stub, alertmanager, prometheus
+from observed import (
+    SIMULATED,
+    SIMULATED_MORE,
+    Prometheus,
+    Stub,
+    alertmanager,
+    prometheus,
+)
 from test_pod import ROW
 
 RULES = [CHART / "rules/sre.yaml", CHART / "rules/ml.yaml"]
@@ -113,7 +120,10 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway,
             for version in ("3", "1", "2"):
                 config["models"][0] |= {"version": version}
                 (file / "sluicegate.yaml").write_text(yaml.safe_dump(config))
-                wait_for(f"version {version}", lambda version=version: gateway.predict("fraud", ROW).headers["x-model-version"] == version)
+                wait_for(
+                    f"version {version}",
+                    lambda version=version: gateway.predict("fraud", ROW).headers["x-model-version"] == version,
+                )
                 ask(gateway)
                 time.sleep(1.2)
             (file / "sluicegate.yaml").write_text("models: 7\n")

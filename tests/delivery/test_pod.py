@@ -59,7 +59,9 @@ def flip(tmp_path: Path, address: Callable[[], str], flips: int, pods: int) -> N
         born = [gateway.process.pid for gateway in gateways]
         expected = {version: reference(gateways[0], version) for version in ("1", "2")}
         assert expected["1"] != expected["2"]
-        loads = [stack.enter_context(Load(each.url("http", "/models/fraud/predict"), ROW, expected, callers=2)) for each in gateways]
+        loads = [
+            stack.enter_context(Load(each.url("http", "/models/fraud/predict"), ROW, expected, callers=2)) for each in gateways
+        ]
 
         def answers(version: str) -> bool:
             served = [each.predict("fraud", ROW).headers["x-model-version"] for each in gateways]
@@ -114,7 +116,10 @@ def test_a_pod_that_ends_under_load_loses_nothing(tmp_path: Path, address: Calla
         answer = gateway.predict("fraud", ROW)
         expected = {answer.headers["x-model-version"]: answer.json()}
         url = gateway.url("http", "/models/fraud/predict")
-        with Load(url, ROW, expected, callers=2, new_connections=True) as strangers, Load(url, ROW, expected, callers=2) as friends:
+        with (
+            Load(url, ROW, expected, callers=2, new_connections=True) as strangers,
+            Load(url, ROW, expected, callers=2) as friends,
+        ):
             wait_for("load", lambda: strangers.answers.total() > 20 and friends.answers.total() > 20)
             gateway.process.terminate()
             wait_for("not ready", lambda: http.get(gateway.url("ops", probe["httpGet"]["path"]), timeout=5).status_code == 503)
@@ -133,7 +138,13 @@ def test_a_slow_request_in_flight_is_answered_within_the_grace(tmp_path: Path, a
     volume = Volume(tmp_path / "pod", mounted(text))
     with running(volume.folder, address(), variables(text)) as gateway:
         body = json.dumps(ROW).encode()
-        head = f"POST /models/fraud/predict HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        lines = [
+            "POST /models/fraud/predict HTTP/1.1",
+            "host: a",
+            "content-type: application/json",
+            f"content-length: {len(body)}",
+        ]
+        head = "\r\n".join([*lines, "", ""])
         with socket.create_connection((gateway.host, gateway.ports["http"])) as connection:
             connection.sendall(head.encode() + body[:20])
             wait_for("the request to be in flight", lambda: gateway.status()["in_flight"] == 1)
@@ -167,7 +178,9 @@ def run_script(script: str, gateway: Gateway, home: Path, timeout: float = 120) 
     return subprocess.run(["sh", "-euc", script], env=environment, capture_output=True, text=True, timeout=timeout)
 
 
-def test_helm_test_passes_where_all_is_well_and_fails_where_a_model_is_missing(tmp_path: Path, address: Callable[[], str]) -> None:
+def test_helm_test_passes_where_all_is_well_and_fails_where_a_model_is_missing(
+    tmp_path: Path, address: Callable[[], str]
+) -> None:
     text = rendered(HERE / "values/prod.yaml")
     asked = scripts(text)
     assert set(asked) == {"connection", "models", "grpc", "ops", "predict"}

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import boards
 import chart
 import dashboards
 from alerts import CASES
@@ -85,10 +86,17 @@ def test_every_alert_is_written_for_whoever_it_wakes() -> None:
         runbook = rule["annotations"]["runbook_url"].rpartition("/")[2]
         text = (ROOT / "docs/runbooks" / runbook).read_text()
         assert f"`{name}`" in text, f"docs/runbooks/{runbook} does not name {name}"
-    teams = {rule["labels"]["team"] for group in yaml.load(TEXTS[0], Loader=Loader)["groups"] for rule in group["rules"] if "alert" in rule}
+    teams = {
+        rule["labels"]["team"]
+        for group in yaml.load(TEXTS[0], Loader=Loader)["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    }
     assert teams == {"sre"}
     assert {rule["labels"]["team"] for rule in ALERTS.values()} == {"sre", "ml"}
-    assert not [rule for rule in ALERTS.values() if rule["labels"] == {"severity": "critical", "team": "ml"}], "a model wakes nobody"
+    assert not [rule for rule in ALERTS.values() if rule["labels"] == {"severity": "critical", "team": "ml"}], (
+        "a model wakes nobody"
+    )
 
 
 def test_every_runbook_belongs_to_an_alert() -> None:
@@ -101,10 +109,10 @@ def test_the_error_budget_counts_every_code_that_is_not_the_callers_fault() -> N
     codes = dict(re.findall(r'^    [A-Z]\w+ "(\w+)" (\w+) "', text, re.MULTILINE))
     assert len(codes) > 30
     faults = {code for code, fault in codes.items() if fault != "Caller"}
-    for said in re.findall(r'code=~"([^"]+)"', TEXTS[0]) + [dashboards.FAULTS]:
+    for said in re.findall(r'code=~"([^"]+)"', TEXTS[0]) + [boards.FAULTS]:
         if "internal" in said:
             assert set(said.split("|")) == faults
-    for said in re.findall(r'code=~"([^"]+)"', TEXTS[1]) + [dashboards.INVALID]:
+    for said in re.findall(r'code=~"([^"]+)"', TEXTS[1]) + [boards.INVALID]:
         assert set(said.split("|")) <= set(codes)
 
 
@@ -122,7 +130,12 @@ def known_metrics() -> set[str]:
 def test_rules_and_boards_use_metrics_that_are_there() -> None:
     words = re.compile(r"\b(?:sluicegate|kube)_[a-z_]+\b")
     texts = [rule["expr"] for group in GROUPS for rule in group["rules"]]
-    texts += [target["expr"] for board in dashboards.BOARDS for panel in dashboards.drawn(board)["panels"] for target in panel.get("targets", [])]
+    texts += [
+        target["expr"]
+        for board in dashboards.BOARDS
+        for panel in dashboards.drawn(board)["panels"]
+        for target in panel.get("targets", [])
+    ]
     for text in texts:
         text = re.sub(r'__name__=~"[^"]+"', "", text)
         assert set(words.findall(text)) <= known_metrics(), text
