@@ -254,6 +254,23 @@ def test_operators_have_a_service_of_their_own() -> None:
     assert find(text, "Service", "demo-sluicegate-ops")["spec"]["type"] == "ClusterIP"
 
 
+def test_labels_that_are_said_twice_are_there_once() -> None:
+    """A label of the object's own wins over one of all objects."""
+
+    class Strict(chart.Loader):
+        def construct_mapping(self, node, deep=False):
+            keys = [self.construct_object(key) for key, _ in node.value]
+            assert len(keys) == len(set(keys)), f"a key is there twice: {keys}"
+            return super().construct_mapping(node, deep)
+
+    labels = [f'{place}={{"team":"own"}}' for place in ("podLabels", "service.labels", "serviceMonitor.additionalLabels")]
+    text = with_json('commonLabels={"team":"all"}', *labels, "serviceMonitor.enabled=true", 'podAnnotations={"checksum/config":"no"}')
+    list(yaml.load_all(text, Loader=Strict))
+    assert pod_of(text)["metadata"]["labels"]["team"] == "own"
+    assert find(text, "ConfigMap", "demo-sluicegate")["metadata"]["labels"]["team"] == "all"
+    assert pod_of(text)["metadata"]["annotations"]["checksum/config"] != "no"
+
+
 def test_test_pods_are_not_behind_the_services() -> None:
     text = rendered(values_file("prod"))
     selector = find(text, "Service", "demo-sluicegate")["spec"]["selector"]

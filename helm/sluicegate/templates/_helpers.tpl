@@ -38,6 +38,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
+{{/* The labels and those of the object's own, which win. Takes (dict "root" $ "own" ...). */}}
+{{- define "sluicegate.labelsWith" -}}
+{{- merge (dict) .own (include "sluicegate.labels" .root | fromYaml) | toYaml }}
+{{- end }}
+
 {{/* Annotations of an object below its metadata: the common ones and its own. Takes (dict "root" $ "own" ...). */}}
 {{- define "sluicegate.annotations" -}}
 {{- with merge (dict) (.own | default dict) .root.Values.commonAnnotations }}
