@@ -31,6 +31,7 @@ struct Config {
     max_position_embeddings: Option<usize>,
     pad_token_id: Option<u32>,
     id2label: BTreeMap<u32, String>,
+    problem_type: Option<String>,
 }
 
 impl Config {
@@ -168,7 +169,7 @@ impl Asked {
                 (pooling, Task::Embed { size, normalize })
             }
             Given::Vectors => (Pooling::First, Task::Embed { size, normalize: false }),
-            Given::Logits => (Pooling::First, Task::of_labels(&config.id2label, size)),
+            Given::Logits => (Pooling::First, Task::of_labels(&config.id2label, size, config.problem_type.as_deref())?),
         };
         let Room { positions, vocabulary } = config.room();
         let text = Text::load(folder, Room { positions: graph.length.or(positions), vocabulary }, options)?;

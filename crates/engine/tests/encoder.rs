@@ -216,6 +216,8 @@ fn vectors_are_pooled_and_normalised_as_sentence_transformers_says() {
         ("1_Pooling/config.json", json!({ "word_embedding_dimension": 7, "pooling_mode_mean_tokens": true }), "8 columns"),
         ("modules.json", json!([module("Dense", "2_Dense")]), "module `Dense` is not served"),
         ("modules.json", json!([module("Pooling", "../outside")]), "not inside"),
+        // Not the file system's root.
+        ("modules.json", json!([module("Pooling", "")]), "not inside"),
     ] {
         put("modules.json", json!([module("Transformer", ""), module("Pooling", "1_Pooling")]));
         put(name, value);
@@ -244,6 +246,19 @@ fn a_classifier_gives_probabilities_and_a_ranker_a_score_for_each_pair() {
     let total: f64 = scores.iter().map(|score| score.exp()).sum();
     let expected: Vec<f64> = scores.iter().map(|score| score.exp() / total).collect();
     close(&got[0].values::<f32>().expect("FP32")[3..], &expected, "probabilities");
+
+    said["problem_type"] = json!("multi_label_classification");
+    write(folder.path(), &said, &three);
+    let mut opened = open(folder.path()).unwrap_or_else(|error| panic!("{error}"));
+    let got = opened.instances[0].run(&[texts(&["the gates", "water"])], &[0]).expect("runs");
+    let expected: Vec<f64> = scores.iter().map(|score| 1.0 / (1.0 + (-score).exp())).collect();
+    close(&got[0].values::<f32>().expect("FP32")[3..], &expected, "a probability each");
+    for (problem, told) in [("regression", "3 labels; one is served"), ("ranking", "`ranking`")] {
+        said["problem_type"] = json!(problem);
+        write(folder.path(), &said, &three);
+        let error = open(folder.path()).err().expect("refused");
+        assert!(error.code() == Code::LoadFailed && error.message().contains(told), "{error}");
+    }
 
     let one = with_classifier(weights("bert."), 1);
     write(folder.path(), &config("BertForSequenceClassification"), &one);

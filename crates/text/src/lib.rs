@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use sluicegate_core::signature::{Kind, TensorSpec};
 use sluicegate_core::{DType, Dim, Result, Shape, Tensor, TokenCount};
 
-use files::{failed, has_outputs};
+use files::{failed, has_outputs, refused};
 
 pub use batches::{Bound, batches};
 pub use pooling::{Pooling, pooling};
@@ -28,27 +28,47 @@ pub enum Task {
         /// Whether its length is made 1.
         normalize: bool,
     },
-    /// A probability for each of these labels.
-    Classify(Vec<String>),
+    /// A probability for each label.
+    Classify {
+        /// The labels.
+        labels: Vec<String>,
+        /// Whether each is true or not by itself. Otherwise one of them is.
+        each: bool,
+    },
     /// A score from 0 to 1 of how a text answers a query.
     Rank,
 }
 
 impl Task {
-    /// What a model does that gives so many numbers a text, one a label.
-    pub fn of_labels(names: &BTreeMap<u32, String>, count: usize) -> Self {
+    /// What a model does that gives so many numbers a text, one a label, and whose `config.json` says this of its problem.
+    ///
+    /// # Errors
+    /// Where that is none that is served.
+    pub fn of_labels(names: &BTreeMap<u32, String>, count: usize, problem: Option<&str>) -> Result<Self> {
         if count == 1 {
-            return Self::Rank;
+            return Ok(Self::Rank);
         }
+        let each = match problem {
+            None | Some("single_label_classification") => false,
+            Some("multi_label_classification") => true,
+            Some("regression") => {
+                return Err(refused(format!("config.json: `problem_type` is regression, with {count} labels; one is served")));
+            }
+            Some(other) => {
+                let other: String = other.chars().take(64).collect();
+                let served = "single_label_classification, multi_label_classification and regression are served";
+                return Err(refused(format!("config.json: `problem_type` is `{other}`; {served}")));
+            }
+        };
         let name = |place| names.get(&place).cloned().unwrap_or_else(|| format!("LABEL_{place}"));
-        Self::Classify((0..count as u32).map(name).collect())
+        Ok(Self::Classify { labels: (0..count as u32).map(name).collect(), each })
     }
 
     /// Numbers a text.
     pub fn width(&self) -> usize {
         match self {
             Self::Embed { size, .. } => *size,
-            Self::Classify(labels) => labels.len(),
+            Self::Classify { labels, .. } => labels.len(),
             Self::Rank => 1,
         }
     }
@@ -61,13 +81,15 @@ impl Task {
                 let length = row.iter().map(|value| value * value).sum::<f32>().sqrt().max(1e-12);
                 row.iter_mut().for_each(|value| *value /= length);
             }
-            Self::Classify(_) => {
+            Self::Classify { each: false, .. } => {
                 let highest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
                 row.iter_mut().for_each(|score| *score = (*score - highest).exp());
                 let total: f32 = row.iter().sum();
                 row.iter_mut().for_each(|score| *score /= total);
             }
-            Self::Rank => row.iter_mut().for_each(|score| *score = 1.0 / (1.0 + (-*score).exp())),
+            Self::Classify { each: true, .. } | Self::Rank => {
+                row.iter_mut().for_each(|score| *score = 1.0 / (1.0 + (-*score).exp()));
+            }
         }
     }
 }
@@ -100,7 +122,7 @@ impl Reader {
         let columns = [rows(), vec![Dim::Fixed(self.task.width())]].concat();
         let first = match &self.task {
             Task::Embed { .. } => TensorSpec::new("embedding", DType::Fp32, columns),
-            Task::Classify(labels) => TensorSpec {
+            Task::Classify { labels, .. } => TensorSpec {
                 kind: Kind::Probability,
                 labels: labels.clone(),
                 ..TensorSpec::new("probabilities", DType::Fp32, columns)

@@ -85,7 +85,9 @@ pub fn pooling(folder: &Path, size: usize) -> Result<(Pooling, bool)> {
 }
 
 fn of_module(folder: &Path, path: &str, size: usize) -> Result<Pooling> {
-    if !Path::new(path).components().all(|part| matches!(part, Component::Normal(_))) {
+    // Nothing has no part that is wrong, and would be read as the file system's root.
+    if path.is_empty() || !Path::new(path).components().all(|part| matches!(part, Component::Normal(_))) {
+        let path: String = path.chars().take(64).collect();
         return Err(refused(format!("{FILE}: `{path}` is not inside the version's directory")));
     }
     let name = format!("{path}/config.json");

@@ -36,6 +36,8 @@ pub(super) struct Config {
     position_embedding_type: Option<String>,
     #[serde(default)]
     pub(super) id2label: BTreeMap<u32, String>,
+    #[serde(default)]
+    pub(super) problem_type: Option<String>,
 }
 
 fn eps() -> f64 {
