@@ -1,6 +1,7 @@
 //! What the tests of the whole process share: models, requests that fit them, and what an answer must say.
 
 pub mod grpc;
+pub mod rollout;
 
 use std::time::Instant;
 
@@ -73,8 +74,12 @@ pub fn slow() -> Vec<u8> {
     sluicegate_testkit::onnx::slow(SLOW_WIDTH, 100)
 }
 
-/// How many requests of one row [`slow_rows`] makes.
-pub const TIMED: usize = 12;
+/// How many requests [`slow_rows`] makes, and the rows of each: so many that what a request costs beside its rows does not count.
+pub const TIMED: usize = 6;
+const EACH: usize = 40;
+
+/// How many rows those are together.
+pub const TIMED_ROWS: usize = TIMED * EACH;
 
 /// So many rows that [`slow`] takes no less than `seconds` over them, one by one: by the fastest of some, as it would have the machine to
 /// itself. One that was measured while the machine was busy may take a fraction of that later.
@@ -82,14 +87,14 @@ pub const TIMED: usize = 12;
 /// # Panics
 /// Where the model does not answer.
 pub fn slow_rows(gateway: &Gateway, model: &str, seconds: f64) -> usize {
-    let (mut client, request) = (gateway.client(), slow_request(model, 1));
+    let (mut client, request) = (gateway.client(), slow_request(model, EACH));
     let mut one = || {
         let since = Instant::now();
         ask(&mut client, &request);
         since.elapsed()
     };
     let fastest = (0..TIMED).map(|_| one()).min().expect("there are some");
-    ((seconds / fastest.as_secs_f64()) as usize).clamp(1, 100_000)
+    ((seconds * EACH as f64 / fastest.as_secs_f64()) as usize).clamp(1, 100_000)
 }
 
 /// A request of so many rows to [`slow`], in the binary extension. Each row has its own number in every column.
