@@ -70,6 +70,7 @@ codes! {
     UnsupportedMedia "unsupported_media" Caller "The content type or encoding is not one that is read.",
     NotLoaded "not_loaded" Caller "A version was to be loaded by hand and could not be; see the reason.",
     Forbidden "forbidden" Caller "The operator has switched that off.",
+    Conflict "conflict" Caller "What was asked does not fit what was decided before.",
     NotAcceptable "not_acceptable" Caller "No form of the answer is one that the caller accepts.",
     Unsupported "unsupported" Caller "A feature of the protocol that is not served.",
     Cancelled "cancelled" Caller "The caller left.",

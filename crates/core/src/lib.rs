@@ -1,7 +1,7 @@
 //! The words that every other crate shares: names, tensors, signatures, requests, errors, metrics.
 //!
 //! In reading order: [`name`], [`dtype`], [`shape`], [`tensor`], [`signature`], [`request`],
-//! [`response`], [`text`], [`error`], [`metric`], [`meter`]. Nothing here does I/O, waits, or reads a clock.
+//! [`response`], [`text`], [`error`], [`metric`], [`meter`], [`split`], [`tally`]. Nothing here does I/O, waits, or reads a clock.
 
 pub mod dtype;
 pub mod error;
@@ -12,6 +12,8 @@ pub mod request;
 pub mod response;
 pub mod shape;
 pub mod signature;
+pub mod split;
+pub mod tally;
 pub mod tensor;
 pub mod text;
 

@@ -99,8 +99,34 @@ metrics_table! {
         "1 where a version runs on another engine or device than the preferred one.",
     REGISTRY_SCANS "sluicegate_registry_scans_total" Counter ["outcome"]
         "Looks at the registry, by outcome (ok, failed).",
+    ROLLOUT_PHASE "sluicegate_rollout_phase" Gauge ["model", "phase"]
+        "1 for the phase of a model's rollout (running, paused, promoted, rolled_back), 0 for the others.",
+    ROLLOUT_STAGE "sluicegate_rollout_stage" Gauge ["model"]
+        "The stage of a model's rollout, from 0.",
+    ROLLOUT_SHARE "sluicegate_rollout_share_ratio" Gauge ["model"]
+        "The candidate's share of requests that name no version, from 0 to 1.",
+    ROLLOUT_DIFFERS "sluicegate_rollout_differs" Gauge ["model"]
+        "Whether what answers is not, or will not become, what is declared: a rollout ended by itself or by hand.",
+    ROLLOUT_CUT_OFF "sluicegate_rollout_cut_off" Gauge ["model"]
+        "Whether the state of rollouts cannot be reached: traffic stays as it is, or becomes safer.",
+    ROLLOUT_DECISIONS "sluicegate_rollout_decisions_total" Counter ["model", "kind"]
+        "Decisions that this replica made, as rollout.promoted.",
+    VARIANT_REQUESTS "sluicegate_variant_requests_total" Counter ["model", "variant", "outcome"]
+        "Requests of a rollout by the variant that was drawn and what became of them: ok or failed, faults of callers left out.",
+    FALLBACKS "sluicegate_fallbacks_total" Counter ["model"]
+        "Requests that stable answered because the candidate failed them.",
+    SHADOW_ROWS "sluicegate_shadow_rows_total" Counter ["model", "outcome"]
+        "Rows that a shadow answered too (agreed, disagreed).",
+    SHADOW_REQUESTS "sluicegate_shadow_requests_total" Counter ["model", "outcome"]
+        "Requests that a shadow failed, or that were not put to it because it had no room (failed, dropped).",
     CONFIG_RELOADS "sluicegate_config_reloads_total" Counter ["outcome"]
         "Changed configuration files, by outcome (applied, refused).",
+    WEBHOOK_EVENTS "sluicegate_webhook_events_total" Counter ["hook", "host", "outcome"]
+        "Events of a webhook by what became of them: delivered, refused (by the receiver), given_up (after the last attempt), dropped (the queue was full, or the event too long), abandoned (the gateway ended).",
+    WEBHOOK_RETRIES "sluicegate_webhook_retries_total" Counter ["hook", "host"]
+        "Further attempts to deliver an event, after one that failed.",
+    WEBHOOK_QUEUE "sluicegate_webhook_queue_events" Gauge ["hook", "host"]
+        "Events that wait for a webhook's receiver, the one that is being delivered included.",
     READY "sluicegate_ready" Gauge []
         "1 while the gateway takes new requests.",
     BUILD "sluicegate_build_info" Gauge ["version", "commit", "rustc"]
