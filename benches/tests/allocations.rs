@@ -16,6 +16,7 @@ use sluicegate_api::http::openapi::Cache;
 use sluicegate_api::http::{Api, Shared};
 use sluicegate_engine::{Engines, Search};
 use sluicegate_gateway::Gateway;
+use sluicegate_gateway::split::Splits;
 use sluicegate_registry::Registry;
 use sluicegate_server::app;
 use sluicegate_server::config::{Config, Overrides};
@@ -72,7 +73,7 @@ fn registry() -> Option<Registry> {
 /// Serves on a thread of its own, to the end of the process.
 fn serve(registry: &Registry) -> SocketAddr {
     let api = Api::new(Shared {
-        gateway: Gateway::new(registry, 16),
+        gateway: Gateway::new(registry, 16, Splits::default()),
         status: registry.status.clone(),
         ready: Box::new(|| true),
         config_state: Box::new(|| Value::Null),

@@ -17,7 +17,8 @@
 //! | `/invocations`, `/ping`, `/health`, `/version` | [`invocations`] |
 //! | `/v1/embeddings`, `/v1/rerank`, `/v2/rerank`, `/embed`, `/predict`, `/rerank` | [`text`] |
 //! | `/docs`, `/redoc`, `/openapi.json` | [`docs`], [`openapi`] |
-//! | `/metrics`, `/status` (on the ops address) | [`ops`] |
+//!
+//! Those of operators are in `admin`, which adds its own to these.
 
 pub mod answer;
 pub mod batching;
@@ -34,7 +35,6 @@ pub mod invocations;
 pub mod logging;
 pub mod models;
 pub mod openapi;
-pub mod ops;
 pub mod predict;
 pub mod repository;
 pub mod statistics;
@@ -110,8 +110,8 @@ impl Api {
         }
     }
 
-    /// The routes of the `http` address.
-    pub fn routes(&self) -> Router {
+    /// The routes of the `http` address, with those of others beside them.
+    pub fn routes(&self, others: Router<Self>) -> Router {
         let v2 = Router::new()
             .route("/v2", get(models::server))
             .route("/v2/", get(models::server))
@@ -136,7 +136,8 @@ impl Api {
             .route("/models/{model}/batching", get(batching::batching))
             .route("/models/{model}/openapi.json", get(openapi::of_model))
             .route("/openapi.json", get(openapi::of_gateway))
-            .merge(docs::routes());
+            .merge(docs::routes())
+            .merge(others);
         let mut routes = v2.merge(typed);
         if self.protocols.v1 {
             routes = routes.merge(v1::routes());
@@ -158,18 +159,15 @@ impl Api {
             }
         }
     }
-
-    /// The routes of the `ops` address. `metrics` renders the exposition text.
-    pub fn ops_routes(&self, metrics: ops::Render) -> Router {
-        ops::routes(self.clone(), metrics)
-    }
 }
 
-async fn not_found(request: axum::extract::Request) -> axum::response::Response {
+/// Answers what has no route.
+pub async fn not_found(request: axum::extract::Request) -> axum::response::Response {
     answer::nowhere(&request)
 }
 
-async fn method_not_allowed(request: axum::extract::Request) -> axum::response::Response {
+/// Answers a method that its route does not have.
+pub async fn method_not_allowed(request: axum::extract::Request) -> axum::response::Response {
     let head = Head::of(request.headers());
     let error = Error::new(Code::MethodNotAllowed, "Method Not Allowed");
     answer::error(Dialect::of(request.uri().path()), &head, &error)

@@ -41,6 +41,7 @@ pub fn wire(code: Code) -> Wire {
         Code::SlowBody => (S::REQUEST_TIMEOUT, S::REQUEST_TIMEOUT, 4, None),
         Code::NotLoaded => (S::BAD_REQUEST, S::BAD_REQUEST, 9, None),
         Code::Forbidden => (S::FORBIDDEN, S::FORBIDDEN, 7, None),
+        Code::Conflict => (S::CONFLICT, S::CONFLICT, 9, None),
         Code::Unsupported => (S::NOT_IMPLEMENTED, S::NOT_IMPLEMENTED, 12, None),
         // The caller who left reads no status; nginx's 499 says so in logs.
         Code::Cancelled => (S::BAD_REQUEST, S::BAD_REQUEST, 1, None),

@@ -12,3 +12,4 @@ pub mod json;
 pub mod parameters;
 pub mod protobuf;
 pub mod record;
+pub mod sticky;

@@ -28,7 +28,7 @@ pub async fn run(routed: &Routed, checked: Checked) -> Result<Response> {
         _ => {
             let arrived = Instant::now();
             let own = timeout.filter(|_| live.run.own_timeout || routed.is_step());
-            let deadline = arrived + own.map_or(live.run.timeout, |timeout| timeout.min(live.run.timeout));
+            let deadline = arrived + routed.time(own.map_or(live.run.timeout, |timeout| timeout.min(live.run.timeout)));
             let job = Job { inputs, wanted: wanted.clone(), rows, priority, arrived, deadline };
             match live.work() {
                 Work::Batches(batches) => {

@@ -3,30 +3,40 @@
 //! ```text
 //! limit     is there room                         Permit   (dropped = freed)
 //! route     which version; one pointer load       Routed
+//! split     which variant, where it rolls out
 //! validate  fits the signature                    Checked
 //! cache     the same was asked before              Response
 //! dispatch  queue, run, outputs                   Response
 //! ensemble  the same for each step of an ensemble  outputs
+//! shadow    a copy to the candidate, compared       after the answer
 //! meter     what became of it                     counted once, whatever happened
 //! ```
 //!
 //! Transports decode and encode; all else that a request goes through is here, in [`Gateway::infer`].
 
 pub mod cache;
+pub mod compare;
 pub mod dispatch;
 mod ensemble;
 pub mod limit;
 pub mod meter;
 pub mod route;
+pub mod shadow;
+pub mod split;
 pub mod validate;
 
 use std::time::Instant;
 
-use sluicegate_core::{ModelRef, Request, Response, Result};
+use sluicegate_core::split::Asker;
+use sluicegate_core::{Error, ModelRef, Request, Response, Result};
 use sluicegate_registry::{Published, Registry, Table, Waker};
 
 pub use limit::{Limit, Permit};
 pub use route::Routed;
+pub use shadow::Mirror;
+pub use split::{Split, Splits};
+
+use shadow::Shadows;
 pub use validate::Checked;
 
 /// The way from a decoded request to its answer.
@@ -35,12 +45,20 @@ pub struct Gateway {
     published: Published,
     waker: Waker,
     limit: Limit,
+    splits: Splits,
+    shadows: Shadows,
 }
 
 impl Gateway {
-    /// A gateway to what a registry has published, with room for so many requests at once.
-    pub fn new(registry: &Registry, in_flight: usize) -> Self {
-        Self { published: registry.published.clone(), waker: registry.waker.clone(), limit: Limit::new(in_flight) }
+    /// A gateway to what a registry has published, with room for so many requests at once, whose traffic is split so.
+    pub fn new(registry: &Registry, in_flight: usize, splits: Splits) -> Self {
+        Self {
+            published: registry.published.clone(),
+            waker: registry.waker.clone(),
+            limit: Limit::new(in_flight),
+            splits,
+            shadows: Shadows::start(),
+        }
     }
 
     /// What serves.
@@ -65,12 +83,13 @@ impl Gateway {
     /// first.
     ///
     /// # Errors
-    /// Those of [`Table::find`](sluicegate_registry::Table::find) and of [`Self::wake`].
-    pub async fn route(&self, permit: Permit, target: &ModelRef<'_>) -> Result<Routed> {
-        let mut found = Routed::find(&self.published, target);
+    /// Those of [`Table::find`](sluicegate_registry::Table::find) and of [`Self::wake`];
+    /// [`Code::Forbidden`](sluicegate_core::Code::Forbidden) where the caller chooses a variant and may not.
+    pub async fn route(&self, permit: Permit, target: &ModelRef<'_>, asker: &(dyn Asker + Sync)) -> Result<Routed> {
+        let mut found = Routed::find(&self.published, &self.splits, target, asker);
         if found.is_err() && self.published.load().rests(target) {
             // In a box, so that it does not widen the way of all others.
-            found = Box::pin(self.wake(target)).await.and_then(|()| Routed::find(&self.published, target));
+            found = Box::pin(self.wake(target)).await.and_then(|()| Routed::find(&self.published, &self.splits, target, asker));
         }
         found.map(|routed| routed.with(permit)).inspect_err(meter::unrouted)
     }
@@ -92,13 +111,30 @@ impl Gateway {
         Ok(())
     }
 
+    /// Whether any model rolls out.
+    pub fn is_splitting(&self) -> bool {
+        !self.splits.is_empty()
+    }
+
+    /// Turns to stable where the candidate failed so and that is not for the caller to see. What was asked is then asked again, from its
+    /// bytes on, because the two may have different signatures.
+    pub fn falls_back(&self, routed: &mut Routed, error: &Error) -> bool {
+        routed.fall_back(&self.published, error)
+    }
+
     /// Checks a request, and answers it from the cache or by a run.
     ///
     /// # Errors
     /// The caller's fault where the request does not fit the signature; overload where it had no room or no time; the
     /// model's fault where the run failed.
     pub async fn infer(&self, routed: &Routed, request: Request) -> Result<Response> {
-        infer(routed, request).await
+        let Some(part) = routed.part() else { return infer(routed, request).await };
+        let (copy, began) = (part.copy(&request), Instant::now());
+        let response = infer(routed, request).await?;
+        // Shadows are the first to go where there is much to do.
+        let shadows = Some(&self.shadows).filter(|_| !self.limit.is_half_full());
+        part.said(routed.live(), &response, copy, began.elapsed(), shadows);
+        Ok(response)
     }
 }
 

@@ -28,6 +28,11 @@ impl Limit {
         self.in_flight.load(Ordering::Relaxed)
     }
 
+    /// Whether half of the room is taken.
+    pub(crate) fn is_half_full(&self) -> bool {
+        self.in_flight() > self.bound / 2
+    }
+
     pub(crate) fn admit(&self) -> Result<Permit> {
         if self.in_flight.fetch_add(1, Ordering::Relaxed) >= self.bound {
             self.in_flight.fetch_sub(1, Ordering::Relaxed);

@@ -1,14 +1,16 @@
 //! Which version answers a request: one load of the published table, held to the request's end.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use sluicegate_core::{Code, Error, ModelRef, Result};
+use sluicegate_core::split::{Asker, Variant};
+use sluicegate_core::{Code, Error, ModelRef, Result, VersionRef};
 use sluicegate_registry::publish::MAX_NESTED;
 use sluicegate_registry::{Live, Published, Table};
 use sluicegate_triton::ensemble::Step;
 
 use crate::limit::Permit;
+use crate::split::{Part, Splits};
 
 /// A request with its version. Whatever becomes of it is counted once: by [`Self::answered`], by [`Self::failed`], or, where
 /// the caller leaves, by the drop.
@@ -22,14 +24,58 @@ pub struct Routed {
     counted: bool,
     /// That of the caller's request, which its steps share.
     permit: Option<Permit>,
+    /// The part that the version plays, where its model rolls out.
+    part: Option<Part>,
 }
 
 impl Routed {
-    pub(crate) fn find(published: &Published, target: &ModelRef<'_>) -> Result<Self> {
+    pub(crate) fn find(published: &Published, splits: &Splits, target: &ModelRef<'_>, asker: &dyn Asker) -> Result<Self> {
         let table = published.load();
-        let live = table.find(target.model, target.version.as_ref())?.clone();
-        let table = live.steps().map(|_| Arc::clone(&table));
-        Ok(Self { live, table, depth: 0, began: Instant::now(), counted: false, permit: None })
+        let split = if target.version.is_none() { splits.of(target.model) } else { None };
+        let drawn = split.map(|split| split.draw(&table, target.model, asker)).transpose()?.flatten();
+        let (part, live) = match drawn {
+            Some((part, live)) => (Some(part), live),
+            None => (None, table.find(target.model, target.version.as_ref())?),
+        };
+        Ok(Self::new(live.clone(), &table, part))
+    }
+
+    fn new(live: Arc<Live>, table: &Arc<Table>, part: Option<Part>) -> Self {
+        let table = live.steps().map(|_| Arc::clone(table));
+        Self { live, table, depth: 0, began: Instant::now(), counted: false, permit: None, part }
+    }
+
+    /// Stable's turn, where the candidate failed and that is not for the caller to see. What the candidate did is counted.
+    pub(crate) fn fall_back(&mut self, published: &Published, error: &Error) -> bool {
+        let Some(part) = &self.part else { return false };
+        let table = published.load();
+        let version = VersionRef::Number(part.split.stable);
+        let Ok(stable) = table.find(self.live.model.as_str(), Some(&version)) else { return false };
+        let Some(next) = part.fall_back(&self.live, stable, error) else { return false };
+        let mut next = Self::new(stable.clone(), &table, Some(next));
+        next.permit = self.permit.take();
+        std::mem::replace(self, next).failed(error);
+        true
+    }
+
+    /// The variant that answers, where its model rolls out, and whether it does so for the candidate, which failed.
+    pub fn variant(&self) -> Option<(Variant, bool)> {
+        self.part.as_ref().map(|part| (part.variant, part.is_fallen()))
+    }
+
+    /// The part that the version plays, where its model rolls out.
+    pub(crate) fn part(&self) -> Option<&Part> {
+        self.part.as_ref()
+    }
+
+    /// Whether stable may be asked the same after it.
+    pub fn is_tried(&self) -> bool {
+        self.part.as_ref().is_some_and(Part::is_tried)
+    }
+
+    /// The time that it may take of so much.
+    pub(crate) fn time(&self, all: Duration) -> Duration {
+        self.part.as_ref().map_or(all, |part| part.time(all))
     }
 
     /// The room that it takes.
@@ -46,8 +92,9 @@ impl Routed {
         if self.depth >= MAX_NESTED {
             return Err(Error::new(Code::NotReady, format!("more than {MAX_NESTED} ensembles are within each other")));
         }
-        let table = live.steps().map(|_| table.clone());
-        Ok(Self { live, table, depth: self.depth + 1, began: Instant::now(), counted: false, permit: None })
+        let mut step = Self::new(live, table, None);
+        step.depth = self.depth + 1;
+        Ok(step)
     }
 
     /// Whether it is a step of an ensemble, whose time is what is left of the caller's.
@@ -79,13 +126,20 @@ impl Routed {
     /// Counts an answer that is encoded.
     pub fn answered(mut self) {
         self.counted = true;
-        self.live.meter.answered(self.began.elapsed());
+        let time = self.began.elapsed();
+        self.live.meter.answered(time);
+        if let Some(part) = &self.part {
+            part.answered(time);
+        }
     }
 
     /// Counts a failure.
     pub fn failed(mut self, error: &Error) {
         self.counted = true;
         self.live.meter.failed(error.code(), self.began.elapsed());
+        if let Some(part) = &self.part {
+            part.failed(error);
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! `ModelInfer`: room first, then the message, then a version, as for a request over HTTP.
 
+use std::borrow::Cow;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,8 +11,10 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use sluicegate_codec::{classify, protobuf};
 use sluicegate_core::response::Cached;
+use sluicegate_core::split::{Asker, Variant};
 use sluicegate_core::{DType, ModelRef, Result, VersionRef};
 use sluicegate_gateway::{Permit, Routed, meter};
+use sluicegate_proto::inference::infer_parameter::ParameterChoice;
 use sluicegate_proto::inference::{ModelInferRequest, ModelInferResponse};
 use sluicegate_registry::Live;
 use tonic::metadata::MetadataMap;
@@ -34,15 +37,18 @@ pub(super) struct Asked {
     /// When the caller no longer waits.
     deadline: Option<Instant>,
     reuse: sluicegate_core::request::Reuse,
+    /// All of it, where a rollout may ask for a key in it; else nothing.
+    headers: HeaderMap,
 }
 
 impl Asked {
-    pub(super) fn of(headers: &HeaderMap) -> Self {
+    pub(super) fn of(api: &Api, headers: &HeaderMap) -> Self {
         let timeout = headers.get(TIMEOUT).and_then(|timeout| read_timeout(timeout.as_bytes()));
         Self {
             head: Head::of(headers),
             deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
             reuse: caching::asked(headers),
+            headers: if api.gateway.is_splitting() { headers.clone() } else { HeaderMap::new() },
         }
     }
 }
@@ -91,7 +97,7 @@ where
     B: http_body::Body<Data = Bytes> + Unpin,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let asked = Asked::of(request.headers());
+    let asked = Asked::of(api, request.headers());
     let message = unary::read(request.into_body(), api.message, &asked.head).await?;
     let (message, headers) = told(api, permit, &asked, message).await?;
     Ok(unary::answer(&message, headers))
@@ -126,7 +132,7 @@ impl UnaryService<ModelInferRequest> for Call {
         let (api, permit) = (self.api.clone(), self.permit.take());
         Box::pin(async move {
             let (metadata, _, message) = request.into_parts();
-            let (message, headers) = told(&api, permit, &Asked::of(metadata.as_ref()), message).await?;
+            let (message, headers) = told(&api, permit, &Asked::of(&api, metadata.as_ref()), message).await?;
             Ok(Response::from_parts(MetadataMap::from_headers(headers), message, tonic::Extensions::default()))
         })
     }
@@ -139,7 +145,7 @@ async fn told(
     asked: &Asked,
     message: ModelInferRequest,
 ) -> Result<(ModelInferResponse, HeaderMap), Status> {
-    let Answer { outcome, live } = run(api, permit.into(), asked, message).await;
+    let Answer { outcome, live, variant } = run(api, permit.into(), asked, message).await;
     let (message, cached) = outcome.map_err(|error| status::of(&error, &asked.head, live.as_deref()))?;
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(answer::REQUEST_ID, asked.head.id.clone());
@@ -149,6 +155,7 @@ async fn told(
     if let Some(live) = live {
         answer::sign_headers(&mut headers, &live);
     }
+    answer::sign_variant(&mut headers, variant);
     Ok((message, headers))
 }
 
@@ -156,27 +163,61 @@ async fn told(
 pub(super) struct Answer {
     pub(super) outcome: Result<(ModelInferResponse, Option<Cached>)>,
     pub(super) live: Option<Arc<Live>>,
+    /// The variant that answered, where its model rolls out, and whether it did so for another.
+    variant: Option<(Variant, bool)>,
 }
 
 /// Takes a message to its answer. Without a permit it asks for one.
 pub(super) async fn run(api: &Api, permit: Option<Permit>, asked: &Asked, message: ModelInferRequest) -> Answer {
-    let routed = match route(api, permit, &message).await {
+    let mut routed = match route(api, permit, asked, &message).await {
         Ok(routed) => routed,
-        Err(error) => return Answer { outcome: Err(error), live: None },
+        Err(error) => return Answer { outcome: Err(error), live: None, variant: None },
     };
-    let live = Some(routed.live().clone());
-    let outcome = infer(api, &routed, asked, message).await;
+    // Kept only where stable may be asked the same.
+    let again = routed.is_tried().then(|| message.clone());
+    let mut outcome = infer(api, &routed, asked, message).await;
+    if let (Err(error), Some(message)) = (&outcome, again)
+        && api.gateway.falls_back(&mut routed, error)
+    {
+        outcome = infer(api, &routed, asked, message).await;
+    }
+    let (live, variant) = (Some(routed.live().clone()), routed.variant());
     match &outcome {
         Ok(_) => routed.answered(),
         Err(error) => routed.failed(error),
     }
-    Answer { outcome, live }
+    Answer { outcome, live, variant }
 }
 
-async fn route(api: &Api, permit: Option<Permit>, message: &ModelInferRequest) -> Result<Routed> {
+async fn route(api: &Api, permit: Option<Permit>, asked: &Asked, message: &ModelInferRequest) -> Result<Routed> {
     let permit = permit.map_or_else(|| api.gateway.admit(), Ok)?;
     let target = target(&message.model_name, &message.model_version).inspect_err(meter::unrouted)?;
-    api.gateway.route(permit, &target).await
+    api.gateway.route(permit, &target, &Sent { headers: &asked.headers, message }).await
+}
+
+/// What a call says of who asks.
+struct Sent<'a> {
+    headers: &'a HeaderMap,
+    message: &'a ModelInferRequest,
+}
+
+impl Asker for Sent<'_> {
+    fn header(&self, name: &str) -> Option<&[u8]> {
+        self.headers.get(name).map(HeaderValue::as_bytes)
+    }
+
+    fn field(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        self.parameter(name)
+    }
+
+    fn parameter(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        match self.message.parameters.get(name)?.parameter_choice.as_ref()? {
+            ParameterChoice::StringParam(text) => Some(text.as_bytes().into()),
+            ParameterChoice::Int64Param(number) => Some(number.to_string().into_bytes().into()),
+            ParameterChoice::Uint64Param(number) => Some(number.to_string().into_bytes().into()),
+            ParameterChoice::BoolParam(_) | ParameterChoice::DoubleParam(_) => None,
+        }
+    }
 }
 
 /// The model and version of a message, in which no version is an empty one.

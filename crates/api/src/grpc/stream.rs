@@ -29,7 +29,8 @@ pub(super) fn answer(api: Api, request: Request<Streaming<ModelInferRequest>>) -
     let (metadata, _, messages) = request.into_parts();
     let headers: HeaderMap = metadata.into_headers();
     let as_status = headers.get(AS_STATUS).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
-    let answers = messages.map(move |message| one(api.clone(), Asked::of(&headers), message, as_status)).buffered(UNDER_WAY);
+    let answers =
+        messages.map(move |message| one(api.clone(), Asked::of(&api, &headers), message, as_status)).buffered(UNDER_WAY);
     // Nothing follows a status.
     let mut ended = false;
     Box::pin(answers.take_while(move |answer| {

@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 use serde_json::Value;
 use sluicegate_core::error::Loc;
+use sluicegate_core::split::Variant;
 use sluicegate_core::{Code, Error, Fault, Problem};
 use sluicegate_registry::Live;
 
@@ -28,6 +29,11 @@ pub const MODEL_DIGEST: HeaderName = HeaderName::from_static("x-model-digest");
 
 /// The length of a body's JSON head.
 pub const HEADER_LENGTH: HeaderName = HeaderName::from_static(sluicegate_codec::binary::HEADER_LENGTH);
+
+/// The variant of a rollout that answered, where the version was drawn.
+pub const MODEL_VARIANT: HeaderName = HeaderName::from_static("x-model-variant");
+/// Whose turn it was before, and failed.
+pub const MODEL_FALLBACK: HeaderName = HeaderName::from_static("x-model-fallback");
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -204,6 +210,15 @@ pub fn message<M: prost::Message>(name: &str, message: &M) -> sluicegate_core::R
 /// Says which version answered.
 pub fn sign(response: &mut Response, live: &Live) {
     sign_headers(response.headers_mut(), live);
+}
+
+/// Says which variant of a rollout answered, and whether it did so for another.
+pub fn sign_variant(headers: &mut HeaderMap, variant: Option<(Variant, bool)>) {
+    let Some((variant, is_fallen)) = variant else { return };
+    headers.insert(MODEL_VARIANT, HeaderValue::from_static(variant.name()));
+    if is_fallen {
+        headers.insert(MODEL_FALLBACK, HeaderValue::from_static(Variant::Candidate.name()));
+    }
 }
 
 /// The same among the headers of an answer, or the metadata of a call.

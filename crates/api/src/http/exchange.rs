@@ -1,11 +1,14 @@
 //! One request on its way through: what every route that asks a model does before its decoding and after its encoding.
 
+use std::borrow::Cow;
 use std::time::Instant;
 
 use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body::Body;
+use sluicegate_codec::sticky;
+use sluicegate_core::split::Asker;
 use sluicegate_core::{Code, Error, ModelRef, Result};
 use sluicegate_gateway::{Permit, Routed, meter};
 use sluicegate_registry::Live;
@@ -28,6 +31,21 @@ pub async fn aside<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> Resul
     let failed = |error| Error::new(Code::Internal, format!("a body of {bytes} bytes: {error}"));
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(failed(error)))
 }
+
+/// Takes an exchange to its answer: by its version, and once more by stable where a candidate fails.
+macro_rules! through {
+    ($api:expr, $exchange:ident, $run:expr) => {{
+        let mut exchange = $exchange;
+        let $exchange = &exchange;
+        let mut outcome = $run;
+        if exchange.falls_back($api, &outcome) {
+            let $exchange = &exchange;
+            outcome = $run;
+        }
+        exchange.leave(outcome)
+    }};
+}
+pub(super) use through;
 
 /// A request that has room, a body, and a version to answer it.
 pub struct Exchange {
@@ -83,13 +101,14 @@ impl Arrived {
         answer::error(self.dialect, &self.head, error)
     }
 
-    /// Finds the version that answers.
+    /// Finds the version that answers, by what the request says of who asks.
     ///
     /// # Errors
     /// The answer to a request for which there is none.
     pub async fn route(self, api: &Api, target: Result<ModelRef<'_>>) -> Result<Exchange, Response> {
         let Self { head, headers, content, permit, dialect } = self;
-        let routed = async { api.gateway.route(permit, &target.inspect_err(meter::unrouted)?).await };
+        let asker = Sent { headers: &headers, content: &content };
+        let routed = async { api.gateway.route(permit, &target.inspect_err(meter::unrouted)?, &asker).await };
         match routed.await {
             Ok(routed) => Ok(Exchange { head, headers, content, routed, dialect }),
             Err(error) => Err(answer::error(dialect, &head, &error)),
@@ -150,9 +169,14 @@ impl Exchange {
         Arrived::take(api, dialect, request).await?.route(api, target).await
     }
 
+    /// Turns to stable, where a candidate failed so and that is not for the caller to see.
+    pub fn falls_back(&mut self, api: &Api, outcome: &Result<Response>) -> bool {
+        outcome.as_ref().is_err_and(|error| api.gateway.falls_back(&mut self.routed, error))
+    }
+
     /// Counts what became of it, and says which version it was.
     pub fn leave(self, outcome: Result<Response>) -> Response {
-        let live = self.routed.live().clone();
+        let (live, variant) = (self.routed.live().clone(), self.routed.variant());
         let mut response = match outcome {
             Ok(response) => {
                 self.routed.answered();
@@ -164,6 +188,35 @@ impl Exchange {
             }
         };
         answer::sign(&mut response, &live);
+        answer::sign_variant(response.headers_mut(), variant);
         response
+    }
+}
+
+/// What a request says of who asks.
+struct Sent<'a> {
+    headers: &'a HeaderMap,
+    content: &'a [u8],
+}
+
+impl Asker for Sent<'_> {
+    fn header(&self, name: &str) -> Option<&[u8]> {
+        self.headers.get(name).map(HeaderValue::as_bytes)
+    }
+
+    fn field(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        sticky::field(self.json(), name)
+    }
+
+    fn parameter(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        sticky::field(&sticky::field(self.json(), "parameters")?, name).map(|value| value.into_owned().into())
+    }
+}
+
+impl Sent<'_> {
+    /// The JSON of the body: its head, where raw tensors follow.
+    fn json(&self) -> &[u8] {
+        let length = self.headers.get(answer::HEADER_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+        length.and_then(|length| self.content.get(..length)).unwrap_or(self.content)
     }
 }

@@ -5,12 +5,13 @@ use axum::extract::{Request as HttpRequest, State};
 use axum::response::Response as HttpResponse;
 use axum::routing::post;
 use http::HeaderValue;
+use sluicegate_core::Result;
 use sluicegate_landing::generate as format;
 use sluicegate_registry::Live;
 
 use super::Api;
 use super::answer::Dialect;
-use super::exchange::{Answer, Exchange};
+use super::exchange::{Answer, Exchange, through};
 use super::infer::Parts;
 
 pub(super) fn routes() -> Router<Api> {
@@ -38,6 +39,10 @@ async fn answer(api: &Api, parts: &Parts, request: HttpRequest, stream: bool) ->
         Ok(exchange) => exchange,
         Err(refusal) => return refusal,
     };
+    through!(api, exchange, run(api, exchange, stream).await)
+}
+
+async fn run(api: &Api, exchange: &Exchange, stream: bool) -> Result<HttpResponse> {
     let id = exchange.head.id().to_owned();
     let read = move |live: &Live, content: &[u8]| {
         let mut request = format::read(&live.signature, content)?;
@@ -48,6 +53,5 @@ async fn answer(api: &Api, parts: &Parts, request: HttpRequest, stream: bool) ->
         let content_type = if stream { "text/event-stream; charset=utf-8" } else { "application/json" };
         Ok(Answer { content_type: HeaderValue::from_static(content_type), body: format::write(response, stream) })
     };
-    let outcome = exchange.ask(api, read, write).await;
-    exchange.leave(outcome)
+    exchange.ask(api, read, write).await
 }

@@ -65,7 +65,12 @@ impl From<Router> for Routes {
 impl Routes {
     /// Those of an API, without layers.
     pub fn new(api: Api) -> Self {
-        Self { router: api.routes(), calls: None, hot: Some(api) }
+        Self::beside(api, Router::new())
+    }
+
+    /// The same and others.
+    pub fn beside(api: Api, others: Router<Api>) -> Self {
+        Self { router: api.routes(others), calls: None, hot: Some(api) }
     }
 
     /// The calls of gRPC, and nothing else.

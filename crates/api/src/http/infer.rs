@@ -13,7 +13,7 @@ use sluicegate_core::{Code, Error, ModelRef, Request, Result, VersionRef};
 use sluicegate_registry::Live;
 
 use super::answer::{self as wire, Dialect, Head};
-use super::exchange::{Exchange, aside};
+use super::exchange::{Exchange, aside, through};
 use super::{Api, caching};
 
 /// The parts of the path, by their names in the route.
@@ -72,10 +72,7 @@ where
     B::Error: std::fmt::Display,
 {
     match Exchange::enter(api, Dialect::V2, target, request).await {
-        Ok(exchange) => {
-            let outcome = run(api, &exchange).await;
-            exchange.leave(outcome)
-        }
+        Ok(exchange) => through!(api, exchange, run(api, exchange).await),
         Err(refusal) => refusal,
     }
 }

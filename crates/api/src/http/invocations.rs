@@ -11,7 +11,7 @@ use sluicegate_landing::scoring::{self, Media};
 use sluicegate_registry::Live;
 
 use super::answer::{self, Dialect, Head};
-use super::exchange::{Answer, Exchange};
+use super::exchange::{Answer, Exchange, through};
 use super::{Api, health};
 
 /// The model that SageMaker's callers name where an endpoint has several.
@@ -42,10 +42,7 @@ async fn invoke(State(api): State<Api>, request: HttpRequest) -> HttpResponse {
     let name = name(&api, request.headers());
     let target = name.as_ref().map_err(Clone::clone).and_then(|name| ModelRef::parse(name));
     match Exchange::enter(&api, Dialect::Scoring, target, request).await {
-        Ok(exchange) => {
-            let outcome = run(&api, &exchange).await;
-            exchange.leave(outcome)
-        }
+        Ok(exchange) => through!(&api, exchange, run(&api, exchange).await),
         Err(refusal) => refusal,
     }
 }

@@ -12,7 +12,7 @@ use sluicegate_codec::record::{self, Records};
 use sluicegate_core::{Error, ModelRef, Problem, Request, Result};
 
 use super::answer::{self as wire, Dialect};
-use super::exchange::{Exchange, aside};
+use super::exchange::{Exchange, aside, through};
 use super::infer::Parts;
 use super::{Api, caching};
 
@@ -28,10 +28,7 @@ where
     B::Error: std::fmt::Display,
 {
     match Exchange::enter(api, Dialect::Typed, target, request).await {
-        Ok(exchange) => {
-            let outcome = run(api, &exchange).await;
-            exchange.leave(outcome)
-        }
+        Ok(exchange) => through!(api, exchange, run(api, exchange).await),
         Err(refusal) => refusal,
     }
 }

@@ -13,7 +13,7 @@ use sluicegate_registry::{Live, Table};
 
 use super::Api;
 use super::answer::Dialect;
-use super::exchange::{Answer, Arrived, Exchange, aside};
+use super::exchange::{Answer, Arrived, Exchange, aside, through};
 
 /// The model that is asked, where the body names none.
 const MODEL: HeaderName = HeaderName::from_static("x-model");
@@ -44,8 +44,9 @@ async fn tei<Q: Question>(State(api): State<Api>, request: HttpRequest) -> HttpR
 async fn answer<Q: Question>(api: &Api, dialect: Dialect, request: HttpRequest) -> HttpResponse {
     match enter::<Q>(api, dialect, request).await {
         Ok((exchange, question)) => {
-            let outcome = run(api, &exchange, question).await;
-            exchange.leave(outcome)
+            let mut asked = Some(question);
+            let mut again = |exchange: &Exchange| asked.take().map_or_else(|| Q::read(&exchange.content), Ok);
+            through!(api, exchange, run(api, exchange, again(exchange)).await)
         }
         Err(refusal) => refusal,
     }
@@ -64,7 +65,8 @@ async fn enter<Q: Question>(api: &Api, dialect: Dialect, request: HttpRequest) -
     Ok((arrived.route(api, target).await?, question))
 }
 
-async fn run<Q: Question>(api: &Api, exchange: &Exchange, mut question: Q) -> Result<HttpResponse> {
+async fn run<Q: Question>(api: &Api, exchange: &Exchange, question: Result<Q>) -> Result<HttpResponse> {
+    let mut question = question?;
     let id = exchange.head.id().to_owned();
     let read = move |live: &Live, _: &[u8]| {
         let mut request = question.request(&Q::TASK.of(&live.signature)?)?;

@@ -14,7 +14,7 @@ use sluicegate_registry::Live;
 
 use super::Api;
 use super::answer::{self, Dialect, Head};
-use super::exchange::{Answer, Exchange};
+use super::exchange::{Answer, Exchange, through};
 use super::infer::{self, Parts};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -74,14 +74,17 @@ async fn ask(State(api): State<Api>, parts: Parts, request: HttpRequest) -> Http
     };
     match Exchange::enter(&api, Dialect::V2, target, request).await {
         Ok(exchange) => {
-            let outcome = match verb {
-                Some(Verb::Predict) => predict(&api, &exchange).await,
-                Some(verb) => results(&api, &exchange, verb).await,
-                None => Err(Error::new(Code::Unsupported, "no explainer is served here; `:predict` is")),
-            };
-            exchange.leave(outcome)
+            through!(&api, exchange, by(&api, exchange, verb).await)
         }
         Err(refusal) => refusal,
+    }
+}
+
+async fn by(api: &Api, exchange: &Exchange, verb: Option<Verb>) -> Result<HttpResponse> {
+    match verb {
+        Some(Verb::Predict) => predict(api, exchange).await,
+        Some(verb) => results(api, exchange, verb).await,
+        None => Err(Error::new(Code::Unsupported, "no explainer is served here; `:predict` is")),
     }
 }
 
