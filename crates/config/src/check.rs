@@ -101,6 +101,20 @@ impl Checker<'_> {
                 self.refuse(path![name, "address"], message);
             }
         }
+        if config.state.path.is_some() && config.state.postgres.is_some() {
+            self.refuse(path!["state"], "expected `path` or `postgres`, got both");
+        }
+        for (index, hook) in config.webhooks.iter().enumerate() {
+            let host = hook.url.strip_prefix("https://").or_else(|| hook.url.strip_prefix("http://"));
+            if host.is_none_or(|host| host.is_empty() || host.starts_with('/') || host.contains(char::is_whitespace)) {
+                self.refuse(path!["webhooks", index, "url"], "expected a URL as https://hooks.example.com/models");
+            }
+            for (position, event) in hook.events.iter().enumerate() {
+                if let Err(error) = event.parse::<sluicegate_outbound::webhook::Kind>() {
+                    self.refuse(path!["webhooks", index, "events", position], error.message());
+                }
+            }
+        }
         if config.registries.is_empty() {
             let message = "at least one is needed: give a directory with --models DIR, or list registries in the file";
             self.refuse(path!["registries"], message);
@@ -139,6 +153,9 @@ impl Checker<'_> {
             },
         }
         self.aliases(index, model);
+        for (way, message) in model.faults() {
+            self.refuse(&[path!["models", index], &way[..]].concat(), message);
+        }
         let batching = model.batching.over(&config.batching);
         if batching.queue_rows.get() < batching.max_rows.get() && model.batching != Default::default() {
             let (rows, got) = (batching.max_rows, batching.queue_rows);

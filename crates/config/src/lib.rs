@@ -1,8 +1,8 @@
 //! What an operator may say, in one file, the environment and flags; and every error in it, with its place.
 //!
-//! In reading order: [`sections`] and [`models`] (the keys), [`text`] (durations, sizes, counts, addresses), `tree` (a
+//! In reading order: [`sections`], [`models`] and [`rollout`] (the keys), [`text`] (durations, sizes, counts, addresses), `tree` (a
 //! file with the place of each value), `overrides` (environment and flags are laid over it), `de` (the tree becomes
-//! types), `check` (what types cannot say), [`watch`] (the file changes), [`error`].
+//! types), `check` and `plan` (what types cannot say), [`watch`] (the file changes), [`patch`] (how it should), [`error`].
 //!
 //! Precedence: defaults < file < environment < flags. The environment is read here alone, in [`environment`].
 
@@ -11,6 +11,9 @@ mod de;
 pub mod error;
 pub mod models;
 mod overrides;
+pub mod patch;
+mod plan;
+pub mod rollout;
 pub mod sections;
 pub mod text;
 mod tree;
@@ -26,7 +29,10 @@ use serde::{Deserialize, Serialize};
 pub use error::ConfigError;
 pub use models::{Also, Batching, Cache, Execution, Model, ModelBatching, Pinned, Residency, Text, Version};
 pub use overrides::Overrides;
-pub use sections::{Cors, Engine, Grpc, Http, Limits, Log, LogFormat, Memory, Ops, Protocols, Registry, RegistryType, Shutdown};
+pub use rollout::Rollout;
+pub use sections::{
+    Cors, Engine, Grpc, Http, Limits, Log, LogFormat, Memory, Ops, Protocols, Registry, RegistryType, Shutdown, State, Webhook,
+};
 pub use text::{Address, Auto, Count, Duration, Size};
 pub use watch::Watched;
 
@@ -71,6 +77,11 @@ pub struct Config {
     pub memory: Memory,
     /// Where versions come from, by a name of your choice.
     pub registries: BTreeMap<String, Registry>,
+    /// Where it is kept how far rollouts came.
+    pub state: State,
+    /// Who is told of rollouts and of models that fail to load, as CloudEvents.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub webhooks: Vec<Webhook>,
     /// How waiting requests become engine runs: the default for every model.
     pub batching: Batching,
     /// The models that are served. Without this key, every model of every registry, each with its newest version.
@@ -125,6 +136,9 @@ impl Config {
             for (name, registry) in &mut self.registries {
                 resolve(&mut registry.path, &["registries", name, "path"]);
             }
+            if let Some(path) = &mut self.state.path {
+                resolve(path, &["state", "path"]);
+            }
             if let Some(library) = &mut self.engine.onnxruntime {
                 resolve(library, &["engine", "onnxruntime"]);
             }
@@ -148,6 +162,8 @@ impl Config {
             ("engine", self.engine != next.engine),
             ("memory", self.memory != next.memory),
             ("registries", self.registries != next.registries),
+            ("state", self.state != next.state),
+            ("webhooks", self.webhooks != next.webhooks),
             ("batching", self.batching != next.batching),
             ("models", self.models != next.models),
         ]

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use sluicegate_core::{ModelName, VersionRef};
 use sluicegate_engine::{Device, EngineChoice};
 
+use super::rollout::Rollout;
 use super::sections::engine_schema;
 use super::text::{Auto, Count, Duration, Size};
 
@@ -57,6 +58,10 @@ pub struct Model {
     /// Whether a version with another signature may replace the one that serves.
     #[serde(default)]
     pub allow_signature_change: bool,
+    /// How traffic moves from `version`, which is a number then, to a candidate. Another rollout is begun by changing what is said
+    /// here; what was decided, by the analysis or by a person, holds until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
 }
 
 /// Keeps the answers of a model for those who ask the same again.
@@ -208,6 +213,7 @@ impl Model {
             cache: None,
             residency: Residency::Pinned,
             allow_signature_change: false,
+            rollout: None,
         }
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sluicegate_core::ModelName;
 use sluicegate_engine::EngineChoice;
 
-use super::text::{Address, Count, Duration, Size};
+use super::text::{Address, Count, Duration, FileRef, Size};
 
 /// The address for applications: inference, schemas, documentation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -248,4 +248,45 @@ impl Registry {
     pub fn directory(path: impl Into<PathBuf>) -> Self {
         Self { kind: RegistryType::Directory, path: path.into(), poll: one_second(), settle: one_second() }
     }
+}
+
+/// Where it is kept how far rollouts came: in one of the two, or in memory alone.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct State {
+    /// The file of an SQLite database, for one replica. It is made where there is none. Without either key a restart begins rollouts
+    /// anew, which the log says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// A PostgreSQL database, for several replicas: `file:PATH` of a file with its URL, `postgres://user:password@host/database`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub postgres: Option<FileRef>,
+}
+
+/// One who is told of events, by a POST of each one as a CloudEvent. It is tried again where nobody answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Webhook {
+    /// Where to: `https://…` or `http://…`.
+    pub url: String,
+    /// `file:PATH` of a file with the secret that events are signed with, as Standard Webhooks have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<FileRef>,
+    /// The events that it is told of, as `rollout.promoted`; without this key, all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<String>,
+    /// How long one try may take.
+    #[serde(default = "ten_seconds")]
+    pub timeout: Duration,
+    /// How often an event is tried before it is given up.
+    #[serde(default = "eight")]
+    pub attempts: Count<1, 100>,
+}
+
+fn ten_seconds() -> Duration {
+    Duration::from_secs(10)
+}
+
+fn eight() -> Count<1, 100> {
+    Count::clamped(8)
 }

@@ -82,6 +82,38 @@ fn a_whole_file_is_read() {
 }
 
 #[test]
+fn a_rollout_is_read_and_known_by_all_that_is_declared() {
+    let text = "state: { path: state.db }\nwebhooks: [ { url: \"https://h.example/x\", secret: \"file:/run/k\", events: [rollout.promoted] } ]\n\
+                models:\n  - name: fraud\n    version: \"2\"\n    rollout:\n      strategy: canary\n      candidate: \"3\"\n      sticky: { header: X-User-Id }\n      \
+                steps: [ { weight: 5%, hold: 10m }, { weight: 25%, hold: 30m, pause: true }, { weight: 100% } ]\n      \
+                analysis: [ { metric: error_rate, max: 1% }, { metric: latency_p99, max_increase: 20% } ]\n      on_failure: rollback\n";
+    let config = parse(text).expect("a good file");
+    let plan = |config: &Config| config.models.as_deref().expect("models")[0].plan().expect("a plan");
+    let spec = plan(&config);
+    assert_eq!((spec.stable, spec.candidate, spec.stages().len(), spec.alpha), (2, 3, 3, 0.01));
+    assert_eq!((spec.rules[0].max, spec.rules[1].max_increase, spec.steps[1].hold_ms), (Some(0.01), Some(0.2), 1_800_000));
+    let sticky = config.models.as_deref().and_then(|models| models[0].rollout.as_ref()?.sticky());
+    assert_eq!(sticky, Some(sluicegate_core::split::Sticky::Header("x-user-id".to_owned())));
+    let again = parse(&serde_json::to_string(&config).expect("JSON")).expect("what is written is read back");
+    assert_eq!(plan(&again).digest(), spec.digest());
+    let other = parse(&text.replace("5%,", "6%,")).expect("another one");
+    assert_ne!(plan(&other).digest(), spec.digest());
+    for (from, to, told) in [
+        ("version: \"2\"", "version: latest", "models[0].version: expected a number beside a rollout"),
+        ("candidate: \"3\"", "candidate: 2", "models[0].rollout.candidate: expected another version than the stable one"),
+        ("on_failure: rollback", "on_failure: promote", "models[0].rollout.on_failure: expected rollback or hold"),
+        ("{ header: X-User-Id }", "{ header: \"a b\" }", "models[0].rollout.sticky.header: `a b` is no name of a header"),
+        ("max: 1%", "max: lots", "models[0].rollout.analysis[0].max: expected a percentage, a duration or a number"),
+        ("file:/run/k", "hunter2", "webhooks[0].secret: expected a file with the secret"),
+        ("rollout.promoted", "rollout.promted", "webhooks[0].events[0]: no event is named `rollout.promted`"),
+        ("{ path: state.db }", "{ path: a, postgres: \"file:b\" }", "state: expected `path` or `postgres`, got both"),
+    ] {
+        let errors = errors(&text.replace(from, to)).join("\n");
+        assert!(errors.contains(told) && !errors.contains("hunter2"), "{to}: {errors}");
+    }
+}
+
+#[test]
 fn what_is_written_is_read_back() {
     let config = parse_with(WHOLE, &[], &Overrides::default()).expect("a good file");
     let text = serde_json::to_string(&config).expect("JSON, which is YAML");
@@ -118,7 +150,7 @@ fn every_error_is_listed_in_the_order_of_the_file() {
             "sluicegate.yaml:7:11: models[1].name: `a/b` is no model name: a model name is 1 to 63 letters, digits, `.`, `_` or `-` and does not begin with a dot",
             "sluicegate.yaml:8:26: models[2].version: expected latest, a number, sha256:… or an alias as @stable, got `stable`",
             "sluicegate.yaml:8:58: models[2].allow_signature_change: expected true or false, got `1`",
-            "sluicegate.yaml:8:61: unknown key `extra`; the keys here are name, registry, version, also, aliases, engine, device, residency, batching, text, cache, allow_signature_change",
+            "sluicegate.yaml:8:61: unknown key `extra`; the keys here are name, registry, version, also, aliases, engine, device, residency, batching, text, cache, allow_signature_change, rollout",
         ]
     );
 }

@@ -1,4 +1,4 @@
-//! Values that are written as text: durations (`2ms`), sizes (`64MiB`), addresses; and counts, bounded by their type.
+//! Values that are written as text: durations (`2ms`), sizes (`64MiB`), addresses, files of secrets; and counts, bounded by their type.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -24,6 +24,11 @@ pub struct Size(u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Address(pub SocketAddr);
+
+/// A file that holds a secret: `file:/run/secrets/url`. The secret itself is never a part of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct FileRef(pub std::path::PathBuf);
 
 /// A whole number from `MIN` to `MAX`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -165,6 +170,22 @@ impl FromStr for Address {
             };
             format!("expected an address, IP:PORT, as 127.0.0.1:8080 or [::]:8080, got `{text}`{hint}")
         })
+    }
+}
+
+impl FromStr for FileRef {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let path = text.strip_prefix("file:").filter(|path| !path.is_empty());
+        // What was written instead may be the secret, and is not repeated.
+        path.map(|path| Self(path.into())).ok_or_else(|| "expected a file with the secret, as file:/run/secrets/url".to_owned())
+    }
+}
+
+impl fmt::Display for FileRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "file:{}", self.0.display())
     }
 }
 
@@ -316,7 +337,8 @@ macro_rules! as_text {
 as_text!(
     Duration "duration" "^[0-9]+ *(ns|us|ms|s|m|h|d)$",
     Size "size" "^[0-9]+ *(B|KiB|MiB|GiB|kB|MB|GB)$",
-    Address "address" "^.+:[0-9]{1,5}$"
+    Address "address" "^.+:[0-9]{1,5}$",
+    FileRef "file with a secret" "^file:.+$"
 );
 
 #[cfg(test)]

@@ -119,8 +119,9 @@ fn section_rows(root: &Value, key: &str, schema: &Value, rows: &mut String) {
     }
 }
 
+/// Whether there are keys under it, or under each of its elements.
 fn properties_of_any(root: &Value, schema: &Value) -> bool {
-    properties(root, schema).is_some()
+    properties(root, schema).is_some() || properties(root, &resolve(root, schema)["items"]).is_some()
 }
 
 fn row(root: &Value, key: &str, schema: &Value, needed: bool, rows: &mut String) {

@@ -1,12 +1,13 @@
 //! The wiring of a running gateway: registry, gateway, routes, addresses, and the order of start and end.
 
 use std::num::{NonZeroU64, NonZeroUsize};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 use metrics::counter;
 use parking_lot::Mutex;
 use serde::Serialize;
+use sluicegate_admin::rollout;
 use sluicegate_api::grpc::Grpc;
 use sluicegate_api::http::body::Bounds;
 use sluicegate_api::http::hot::Routes;
@@ -17,13 +18,16 @@ use sluicegate_core::{Code, Error, Result, VersionRef, metric};
 use sluicegate_engine::open::Search;
 use sluicegate_engine::{Engines, Options, TextOptions};
 use sluicegate_gateway::Gateway;
+use sluicegate_gateway::Splits;
 use sluicegate_registry::reconcile::Root;
 use sluicegate_registry::spec::{Key, Memory, Priorities, Residency, Run, Said};
 use sluicegate_registry::{Also, Declared, Registry, Spec, Want};
+use sluicegate_traffic::Traffic;
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
 
 use crate::config::{self, Config, Watched};
 use crate::listen::{Drained, Listener, Settings, Shutdown, Threads};
+use crate::moving::{self, Standing};
 use crate::signal::Signals;
 use crate::telemetry::log::Levels;
 use crate::telemetry::metrics::Metrics;
@@ -42,6 +46,7 @@ pub struct App {
     api: Api,
     calls: Grpc,
     registry: Arc<Registry>,
+    traffic: Arc<Traffic>,
     going: Arc<AtomicBool>,
     metrics: Arc<Metrics>,
     signals: Signals,
@@ -231,10 +236,26 @@ impl App {
         let engines = engines(&config)?;
         let described = engines.describe();
         tracing::info!(version = VERSION, commit = COMMIT, engines = described, "sluicegate starts");
-        let registry = Arc::new(Registry::start(roots(&config), declared(&config), memory(&config), Arc::new(engines))?);
+        let splits = Splits::default();
+        let prepared = moving::prepare(&config, splits.clone())?;
+        let standing = Standing::new(config.clone(), prepared.placements());
+        let held = standing.lock().declared();
+        let registry = Arc::new(Registry::start(roots(&config), held, memory(&config), Arc::new(engines))?);
+        standing.lock().attach(&registry);
+        let traffic = {
+            let standing = standing.clone();
+            Arc::new(prepared.start(registry.published.clone(), registry.status.clone(), move |placements| {
+                standing.lock().place(placements);
+            })?)
+        };
         let going = Arc::new(AtomicBool::new(false));
         let reload = Arc::new(Mutex::new(Reload { state: "applied", ..Reload::default() }));
-        watch(watched, config.clone(), &registry, levels.clone(), reload.clone())?;
+        watch(
+            watched,
+            config.clone(),
+            Following { standing, traffic: Arc::downgrade(&traffic), levels: levels.clone() },
+            reload.clone(),
+        )?;
         let log_level = move |level: Option<&str>| {
             if let Some(level) = level {
                 tracing::warn!(level, "log level changed by a caller");
@@ -247,7 +268,7 @@ impl App {
             move || registry.is_ready() && !going.load(Ordering::Acquire)
         };
         let api = Api::new(Shared {
-            gateway: Gateway::new(&registry, config.limits.in_flight.get()),
+            gateway: Gateway::new(&registry, config.limits.in_flight.get(), splits),
             status: registry.status.clone(),
             ready: Box::new(ready),
             config_state: Box::new(move || serde_json::json!(*reload.lock())),
@@ -264,7 +285,7 @@ impl App {
             openapi: Cache::default(),
         });
         let calls = Grpc::new(api.clone())?;
-        Ok(Self { http, grpc, threads, ops, api, calls, registry, going, metrics, signals, engines: described, config })
+        Ok(Self { http, grpc, threads, ops, api, calls, registry, traffic, going, metrics, signals, engines: described, config })
     }
 
     /// The lines that say where to look.
@@ -280,7 +301,7 @@ impl App {
 
     /// Serves until a signal, then: not ready, no new connections, what is in flight finishes within the grace.
     pub async fn serve(self) {
-        let Self { config, http, grpc, threads, ops, api, calls, registry, going, metrics, mut signals, .. } = self;
+        let Self { config, http, grpc, threads, ops, api, calls, registry, traffic, going, metrics, mut signals, .. } = self;
         let shutdown = Shutdown::new(config.shutdown.grace.get());
         let render = {
             let (metrics, meters) = (metrics.clone(), registry.meters.clone());
@@ -292,8 +313,8 @@ impl App {
         };
         let upkeep = tokio::spawn(Metrics::upkeep(Metrics::clone(&metrics)));
         let mut routes = match &config.http.cors {
-            Some(cors) => api.routes().layer(cors_layer(cors)).into(),
-            None => Routes::new(api.clone()),
+            Some(cors) => api.routes(rollout::routes(&traffic)).layer(cors_layer(cors)).into(),
+            None => Routes::beside(api.clone(), rollout::routes(&traffic)),
         };
         if config.grpc.on_http {
             routes = routes.with_calls(calls.clone());
@@ -302,7 +323,11 @@ impl App {
         let called = tokio::spawn(grpc.serve(Routes::calls(calls), threads, shutdown.clone()));
         // Operators watch the end of it too: their address closes last.
         let after = Shutdown::new(std::time::Duration::from_secs(1));
-        let watched = tokio::spawn(ops.serve(api.ops_routes(render).into(), Arc::new(Threads::here()), after.clone()));
+        let watched = tokio::spawn(ops.serve(
+            sluicegate_admin::ops::routes(api.clone(), render, &traffic).into(),
+            Arc::new(Threads::here()),
+            after.clone(),
+        ));
 
         let signal = signals.terminated().await;
         signals.exit_at_next();
@@ -322,7 +347,7 @@ impl App {
         let _ = watched.await;
         upkeep.abort();
         // Ends the registry's thread; the versions are freed with the last handles.
-        drop((api, registry));
+        drop((api, traffic, registry));
     }
 }
 
@@ -340,22 +365,22 @@ fn cors_layer(cors: &config::Cors) -> CorsLayer {
     CorsLayer::new().allow_origin(origins).allow_methods(AllowMethods::any()).allow_headers(AllowHeaders::any())
 }
 
-/// Follows the configuration file on a thread of its own: a valid change is applied, an invalid one refused whole.
-fn watch(
-    mut watched: Watched,
-    mut config: Config,
-    registry: &Arc<Registry>,
+/// What follows the configuration while the gateway runs.
+struct Following {
+    standing: Arc<Mutex<Standing>>,
+    traffic: Weak<Traffic>,
     levels: Levels,
-    reload: Arc<Mutex<Reload>>,
-) -> Result<()> {
-    let registry = Arc::downgrade(registry);
+}
+
+/// Follows the configuration file on a thread of its own: a valid change is applied, an invalid one refused whole.
+fn watch(mut watched: Watched, mut config: Config, following: Following, reload: Arc<Mutex<Reload>>) -> Result<()> {
     let follow = move || loop {
         std::thread::sleep(WATCH);
-        let Some(registry) = registry.upgrade() else { return };
+        let Some(traffic) = following.traffic.upgrade() else { return };
         match watched.changed() {
             None => {}
             Some(Ok(next)) => {
-                let needs_restart = apply(&config, &next, &registry, &levels);
+                let needs_restart = following.apply(&traffic, &config, &next);
                 counter!(metric::CONFIG_RELOADS, "outcome" => "applied").increment(1);
                 tracing::info!(changed = ?config.changed_sections(&next), ?needs_restart, "configuration applied");
                 *reload.lock() = Reload { state: "applied", errors: Vec::new(), needs_restart };
@@ -373,18 +398,21 @@ fn watch(
     started.map(drop).map_err(|error| Error::new(Code::Io, format!("no thread to watch the configuration: {error}")))
 }
 
-/// Applies what can be applied; returns the changed sections that cannot.
-fn apply(old: &Config, new: &Config, registry: &Registry, levels: &Levels) -> Vec<&'static str> {
-    registry.declare(declared(new));
-    if old.log.level != new.log.level
-        && let Err(error) = levels.set(&new.log.level)
-    {
-        tracing::error!(%error, "log level stays as it was");
+impl Following {
+    /// Applies what can be applied; returns the changed sections that cannot.
+    fn apply(&self, traffic: &Traffic, old: &Config, new: &Config) -> Vec<&'static str> {
+        traffic.declare(moving::rollouts(new));
+        self.standing.lock().configure(new.clone());
+        if old.log.level != new.log.level
+            && let Err(error) = self.levels.set(&new.log.level)
+        {
+            tracing::error!(%error, "log level stays as it was");
+        }
+        let live = ["models", "batching"];
+        let only_level = old.log.format == new.log.format;
+        old.changed_sections(new)
+            .into_iter()
+            .filter(|section| !(live.contains(section) || (*section == "log" && only_level)))
+            .collect()
     }
-    let live = ["models", "batching"];
-    let only_level = old.log.format == new.log.format;
-    old.changed_sections(new)
-        .into_iter()
-        .filter(|section| !(live.contains(section) || (*section == "log" && only_level)))
-        .collect()
 }

@@ -1,6 +1,9 @@
 //! What one may type: the commands, their flags, and their exit codes.
 
 mod check;
+mod operate;
+mod patch;
+mod report;
 mod serve;
 mod tune;
 
@@ -44,6 +47,18 @@ enum Command {
     /// Try max_rows, instances and threads on this machine; print the table and the best setting. Exits with 1 where none
     /// keeps the p99 asked for.
     Tune(tune::Tune),
+    /// Tell what a running gateway serves, and how far its rollouts came.
+    Status(operate::Status),
+    /// Look at decisions that were made.
+    Report(report::Report),
+    /// Let the candidate of a model's rollout answer from now on.
+    Promote(operate::Move),
+    /// Take a model's candidate out, at once. It holds until the declared rollout changes.
+    Rollback(operate::Move),
+    /// Hold a model's rollout where it is.
+    Pause(operate::Move),
+    /// Let a held rollout go on; where it waits for a person at a step, to the next one.
+    Resume(operate::Move),
 }
 
 /// Where the configuration is, and what is laid over it.
@@ -103,6 +118,12 @@ pub fn run() -> ExitCode {
         Command::Serve(source) => serve::run(&source),
         Command::Check { source, output } => check::run(&source, output),
         Command::Tune(asked) => tune::run(&asked),
+        Command::Status(asked) => operate::status(&asked),
+        Command::Report(report) => report::run(&report),
+        Command::Promote(asked) => operate::go("promote", &asked),
+        Command::Rollback(asked) => operate::go("rollback", &asked),
+        Command::Pause(asked) => operate::go("pause", &asked),
+        Command::Resume(asked) => operate::go("resume", &asked),
     };
     ExitCode::from(code)
 }

@@ -8,6 +8,7 @@
 pub mod app;
 pub mod command;
 pub mod listen;
+pub mod moving;
 pub mod signal;
 pub mod telemetry;
 

@@ -61,7 +61,8 @@ impl Levels {
 }
 
 /// The binding to ONNX Runtime tells at every start that the library is newer than itself, which it is meant to be.
-const QUIET: &str = "ort=error";
+/// The HTTP client tells whole addresses when it is debugged, and those of webhooks may be secrets.
+const QUIET: &str = "ort=error,ureq=info";
 
 fn filter(level: &str) -> Result<EnvFilter> {
     EnvFilter::builder()

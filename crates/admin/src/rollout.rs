@@ -1,0 +1,112 @@
+//! What moves: `GET /models/{model}/rollout`, `…/events` and `…/shadow` for everybody, `POST /models/{model}/rollout/{command}` for operators.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Query, Request, State};
+use axum::response::Response;
+use axum::routing::{get, post};
+use axum::{Extension, Router};
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::json;
+use sluicegate_api::http::Api;
+use sluicegate_api::http::answer::{self, Dialect, Head};
+use sluicegate_core::{Code, Error, Result};
+use sluicegate_traffic::{Command, Traffic};
+
+/// Most events of one answer.
+const PAGE: u32 = 1_000;
+
+/// The routes that change nothing.
+pub fn routes(traffic: &Arc<Traffic>) -> Router<Api> {
+    Router::new()
+        .route("/models/{model}/rollout", get(rollout))
+        .route("/models/{model}/events", get(events))
+        .route("/models/{model}/shadow", get(shadow))
+        .layer(Extension(traffic.clone()))
+}
+
+/// The same and the way to move by hand.
+pub fn commands(traffic: &Arc<Traffic>) -> Router<Api> {
+    routes(traffic).route("/models/{model}/rollout/{command}", post(command).layer(Extension(traffic.clone())))
+}
+
+/// Who asks, for the record of a decision, and why.
+#[derive(Deserialize)]
+struct Asked {
+    #[serde(default)]
+    by: Option<String>,
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+/// Which events.
+#[derive(Deserialize)]
+struct Page {
+    #[serde(default)]
+    after: u64,
+    #[serde(default)]
+    limit: Option<u32>,
+}
+
+async fn rollout(
+    State(api): State<Api>,
+    traffic: Extension<Arc<Traffic>>,
+    Path(model): Path<String>,
+    request: Request,
+) -> Response {
+    told(&request, known(&api, &model).and_then(|()| traffic.view(&model)))
+}
+
+async fn shadow(
+    State(api): State<Api>,
+    traffic: Extension<Arc<Traffic>>,
+    Path(model): Path<String>,
+    request: Request,
+) -> Response {
+    told(&request, known(&api, &model).and_then(|()| traffic.shadow(&model)))
+}
+
+async fn events(
+    State(api): State<Api>,
+    traffic: Extension<Arc<Traffic>>,
+    Path(model): Path<String>,
+    Query(page): Query<Page>,
+    request: Request,
+) -> Response {
+    let outcome = match known(&api, &model) {
+        Ok(()) => traffic.events(&model, page.after, page.limit.unwrap_or(100).min(PAGE)).await,
+        Err(error) => Err(error),
+    };
+    told(&request, outcome.map(|events| json!({ "model": model, "events": events })))
+}
+
+async fn command(
+    State(api): State<Api>,
+    traffic: Extension<Arc<Traffic>>,
+    Path((model, verb)): Path<(String, String)>,
+    Query(asked): Query<Asked>,
+    request: Request,
+) -> Response {
+    let outcome = async move {
+        known(&api, &model)?;
+        let command: Command = verb.parse().map_err(|message: String| Error::new(Code::NotFound, message))?;
+        traffic.command(&model, command, asked.by, asked.reason).await
+    }
+    .await;
+    told(&request, outcome)
+}
+
+fn known(api: &Api, model: &str) -> Result<()> {
+    let table = api.gateway.published().load();
+    let unknown = || Error::new(Code::UnknownModel, format!("no model is called `{model}`"));
+    table.models.get(model).map(|_| ()).ok_or_else(unknown)
+}
+
+fn told(request: &Request, outcome: Result<serde_json::Value>) -> Response {
+    let head = Head::of(request.headers());
+    match outcome {
+        Ok(body) => answer::json(&head, StatusCode::OK, &body),
+        Err(error) => answer::error(Dialect::Typed, &head, &error),
+    }
+}
