@@ -37,7 +37,7 @@ need = @command -v $(1) >/dev/null || { echo "$(1) is missing: $(2)" >&2; exit 2
 .PHONY: help serve release test test-rust test-clients fmt lint docs generate models minilm goldens
 .PHONY: bench instructions compare encoders workloads soak fuzz deny ci clean test-schema test-gpu bench-gpu
 .PHONY: test-delivery soak-delivery chart need-helm need-prometheus
-.PHONY: onnxruntime need-rust need-python need-toolchains need-chromium need-wrk need-h2load need-valgrind
+.PHONY: onnxruntime need-rust need-python need-toolchains need-chromium need-postgres need-wrk need-h2load need-valgrind
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -51,13 +51,14 @@ release: need-rust ## the binary for production: target/release/sluicegate
 
 test: test-rust test-clients test-schema test-delivery ## every test, on both engines
 
-test-rust: need-rust onnxruntime minilm ## the tests in Rust
+test-rust: need-rust onnxruntime minilm need-postgres ## the tests in Rust
 	$(BINARY)
-	SLUICEGATE_REQUIRE_ONNXRUNTIME=1 SLUICEGATE_REQUIRE_MINILM=1 cargo test --workspace --locked $(FEATURES)
+	SLUICEGATE_REQUIRE_ONNXRUNTIME=1 SLUICEGATE_REQUIRE_MINILM=1 $(if $(CI),SLUICEGATE_REQUIRE_POSTGRES=1) cargo test --workspace --locked $(FEATURES)
 	SLUICEGATE_TEST_ENGINE=tract cargo test --workspace --locked $(FEATURES) $(PROMISES)
 
 test-clients: need-rust onnxruntime minilm need-chromium need-toolchains $(CLIENTS)/ready $(MLSERVER)/ready ## the gateway against foreign clients and a browser
 	$(BINARY)
+	cargo build --locked --package sluicegate-outbound --example emit
 	$(CLIENTS)/bin/python -m pytest tests/clients --ignore-glob='*/test_kserve_*'
 	@# KServe's package and Triton's both register the protocol's messages, which one process takes once.
 	$(CLIENTS)/bin/python -m pytest $(wildcard tests/clients/test_kserve_*.py)
@@ -140,8 +141,12 @@ workloads: need-rust onnxruntime need-wrk ## batching, overload, a thousand mode
 	cargo build --release --locked -p sluicegate-server -p sluicegate-loadtests
 	target/release/workloads
 
-soak: workloads ## 1,000 swaps under load, after the workloads
+soak: workloads ## 1,000 swaps under load, after the workloads; then 10,000 simulated rollouts, and 100,000 requests that are split
 	target/release/swaps
+	target/release/rollouts
+	SLUICEGATE_TEST_ROLLOUTS=10000 cargo test --locked -p sluicegate-rollout --test simulation
+	$(BINARY)
+	SLUICEGATE_TEST_SPLIT=100000 cargo test --locked -p sluicegate-tests --features candle --test split
 
 fuzz: need-rust ## mutated inputs for all that reads a stranger's bytes; SECONDS=600 each, WRITE=1 keeps the figures
 	cargo run --locked -p sluicegate-fuzz -- --seconds $(or $(SECONDS),60) $(if $(WRITE),--report $(FUZZ_PAGE))
@@ -226,6 +231,10 @@ need-toolchains:
 # The browser is for one test; where it cannot be installed, that test says that it was skipped.
 need-chromium:
 	@tools/install_packages chromium:chromium chromedriver:chromium-driver || true
+
+# The server that replicas share; where it cannot be installed, its tests say that they were skipped, and on CI they fail.
+need-postgres:
+	@tools/install_packages pg_ctlcluster:postgresql || true
 
 need-wrk:
 	@tools/install_packages wrk:wrk
