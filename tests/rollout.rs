@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use serde_json::{Value, json};
-use sluicegate_testkit::client::Request;
+use sluicegate_testkit::client::{Client, Request};
 use sluicegate_testkit::folder::Folder;
 use sluicegate_testkit::onnx;
 use sluicegate_testkit::process::{self, Gateway, wait_for, write_config};
@@ -130,7 +130,9 @@ fn a_shadow_answers_nobody_and_shows_where_it_disagrees() {
         let (variant, added) = said(&client.request(&x()).expect("an answer"));
         assert!(variant != "candidate" && added == 1.0, "{variant} added {added}");
     });
-    let shadow = client.get("/models/m/shadow").expect("an answer").json();
+    // What callers sent is for operators alone.
+    assert_eq!(client.get("/models/m/shadow").expect("an answer").status, 404);
+    let shadow = Client::new(gateway.ops()).get("/models/m/shadow").expect("an answer").json();
     assert_eq!(shadow["outputs"][0]["agreement"], 0.0, "{shadow}");
     let worst = &shadow["worst"][0];
     assert_eq!(

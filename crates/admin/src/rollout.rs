@@ -1,4 +1,5 @@
-//! What moves: `GET /models/{model}/rollout`, `…/events` and `…/shadow` for everybody, `POST /models/{model}/rollout/{command}` for operators.
+//! What moves: `GET /models/{model}/rollout` and `…/events` for everybody, `GET /models/{model}/shadow` and
+//! `POST /models/{model}/rollout/{command}` for operators.
 
 use std::sync::Arc;
 
@@ -22,13 +23,16 @@ pub fn routes(traffic: &Arc<Traffic>) -> Router<Api> {
     Router::new()
         .route("/models/{model}/rollout", get(rollout))
         .route("/models/{model}/events", get(events))
-        .route("/models/{model}/shadow", get(shadow))
         .layer(Extension(traffic.clone()))
 }
 
-/// The same and the way to move by hand.
+/// The same, the way to move by hand, and what callers sent: that is for operators alone.
 pub fn commands(traffic: &Arc<Traffic>) -> Router<Api> {
-    routes(traffic).route("/models/{model}/rollout/{command}", post(command).layer(Extension(traffic.clone())))
+    let operators = Router::new()
+        .route("/models/{model}/rollout/{command}", post(command))
+        .route("/models/{model}/shadow", get(shadow))
+        .layer(Extension(traffic.clone()));
+    routes(traffic).merge(operators)
 }
 
 /// Who asks, for the record of a decision, and why.
