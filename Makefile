@@ -49,7 +49,7 @@ serve: need-rust onnxruntime ## fetch what is missing, build, and serve models/
 release: need-rust ## the binary for production: target/release/sluicegate
 	$(BINARY) --release
 
-test: test-rust test-clients test-schema test-delivery ## every test, on both engines
+test: test-rust test-clients test-schema ## every test of the gateway, on both engines
 
 test-rust: need-rust onnxruntime minilm need-postgres ## the tests in Rust
 	$(BINARY)
