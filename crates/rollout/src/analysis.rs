@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use sluicegate_core::split::Share;
+use sluicegate_core::tally::DIFFERENCES;
 
 use crate::bound::{self, least, most};
 use crate::evidence::Evidence;
@@ -175,9 +176,14 @@ impl Scene<'_> {
         let mut shown = String::new();
         if rule.max_increase == Some(0.0) && self.has_stable() {
             shown = format!("; evidence that it is worse: e = {}", exponential(log_e));
-            if log_e >= -self.alpha.ln() {
-                known = Known::Fail;
-            }
+            // That two rates are equal is never shown. It passes where nothing speaks for its being worse.
+            let alone = Rule { max_increase: None, ..rule.clone() };
+            let beside = match log_e {
+                shown if shown >= -self.alpha.ln() => Known::Fail,
+                nothing if nothing <= 0.0 && candidate.tried() > 0 && stable.tried() > 0 => Known::Pass,
+                _ => Known::Unknown,
+            };
+            known = both(sides.against(&alone), beside);
         }
         let sentence = format!(
             "the candidate failed {} of {} requests ({}), stable {} of {} ({}){shown}",
@@ -221,8 +227,8 @@ impl Scene<'_> {
         let samples = self.evidence.numbers.candidate.tried();
         let rate = samples as f64 / self.seconds.max(1.0);
         let known = Sides { candidate: (rate, rate), stable: None, relative: false }.against(rule);
-        // A rate of so short a time says nothing.
-        let known = if self.seconds < 10.0 { Known::Unknown } else { known };
+        // A rate of so short a time says nothing; and how often callers come is no fault of the candidate's, so that it waits.
+        let known = if self.seconds < 10.0 || known == Known::Fail { Known::Unknown } else { known };
         let sentence = format!("the candidate was asked {rate:.1} times a second in {:.0} s", self.seconds);
         verdict(rule, known, Some(rate), None, samples, sentence)
     }
@@ -253,17 +259,27 @@ impl Scene<'_> {
 
     fn disagreement(&self, rule: &Rule) -> Verdict {
         let shadow = &self.evidence.numbers.shadow;
-        let sides = self.rates((shadow.disagreed, shadow.compared), (0, 0));
+        // A request that it failed is a row on which it has no answer: no less than another answer.
+        let (apart, all) = (shadow.disagreed + shadow.failed, shadow.compared + shadow.failed);
+        let sides = self.rates((apart, all), (0, 0));
         let known = Sides { stable: None, ..sides }.against(rule);
-        let rate = ratio(shadow.disagreed, shadow.compared);
-        let sentence = format!("the shadow disagreed on {} of {} rows ({})", shadow.disagreed, shadow.compared, percent(rate));
-        verdict(rule, known, rate, None, shadow.compared, sentence)
+        let rate = ratio(apart, all);
+        let failed = shadow.failed;
+        let sentence = format!("the shadow disagreed on {apart} of {all} rows ({}), {failed} of them failed", percent(rate));
+        verdict(rule, known, rate, None, all, sentence)
     }
 
     fn difference(&self, rule: &Rule) -> Verdict {
         let shadow = &self.evidence.numbers.shadow;
-        let mean = bound::seen_mean(&shadow.differences);
-        let is = |above: bool, bound: f64| bound::mean_is(above, &shadow.differences, bound, self.alpha / 4.0);
+        // A request that it failed is a row as far apart as can be.
+        let mut differences = shadow.differences.clone();
+        if shadow.failed > 0 {
+            differences.resize(DIFFERENCES, 0);
+            differences[DIFFERENCES - 1] += shadow.failed;
+        }
+        let all = shadow.compared + shadow.failed;
+        let mean = bound::seen_mean(&differences);
+        let is = |above: bool, bound: f64| bound::mean_is(above, &differences, bound, self.alpha / 4.0);
         let mut known = Known::Pass;
         let mut hold = |holds: bool, is_broken: bool| {
             known = both(
@@ -284,8 +300,9 @@ impl Scene<'_> {
             hold(is(true, min), is(false, min));
         }
         let shown = mean.map_or_else(|| "nothing yet".to_owned(), |mean| format!("{mean:.4}"));
-        let sentence = format!("the shadow's numbers lie {shown} apart in the mean of {} rows", shadow.compared);
-        verdict(rule, known, mean, None, shadow.compared, sentence)
+        let sentence =
+            format!("the shadow's numbers lie {shown} apart in the mean of {all} rows, {} of them failed", shadow.failed);
+        verdict(rule, known, mean, None, all, sentence)
     }
 
     /// The split itself: whether the candidate has the share that it is to have.
@@ -337,7 +354,9 @@ fn verdict(
     ];
     let wanted: Vec<String> = bounds.iter().filter_map(|(words, bound)| Some(format!("{words} {}", (*bound)?))).collect();
     sentence.push_str(&format!(" (wanted: {})", wanted.join(", ")));
-    Verdict { metric: rule.metric.name(), known, candidate, stable, samples, sentence }
+    // JSON has no endless number, as the bound of the last bucket is; the sentence has its word.
+    let finite = |number: Option<f64>| number.filter(|number| number.is_finite());
+    Verdict { metric: rule.metric.name(), known, candidate: finite(candidate), stable: finite(stable), samples, sentence }
 }
 
 fn ratio(part: u64, all: u64) -> Option<f64> {

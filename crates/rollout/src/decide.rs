@@ -173,6 +173,11 @@ pub fn command(spec: &Spec, state: &State, command: Command, look: &Look, by: &s
         (Command::Resume, Phase::Running) => {
             return Err("it is not paused; to end a stage before its time, promote".to_owned());
         }
+        (Command::Resume, Phase::Paused) if verdicts.iter().any(|verdict| verdict.known == Known::Fail) => {
+            let broken = verdicts.iter().find(|verdict| verdict.known == Known::Fail).map(|verdict| verdict.sentence.as_str());
+            let broken = broken.unwrap_or_default();
+            return Err(format!("it would be held again at once: {broken}; promote it, roll it back, or declare it anew"));
+        }
         (Command::Resume, Phase::Paused) => match state.since_ms {
             // It waited for a person to end the stage.
             Some(since) if stage(spec, state).pause && look.now_ms.saturating_sub(since) >= stage(spec, state).hold_ms => {
@@ -183,25 +188,26 @@ pub fn command(spec: &Spec, state: &State, command: Command, look: &Look, by: &s
     })
 }
 
-/// What nobody waits to be sure of.
+/// What waits for no hold: a limit that the last minute shows to be passed. A minute is few requests, of which the slowest, or two that
+/// fail, say little.
 fn beyond_limits(spec: &Spec, recent: &Numbers) -> Option<String> {
-    let (limits, candidate) = (&spec.limits, &recent.candidate);
+    let (limits, candidate, alpha) = (&spec.limits, &recent.candidate, spec.alpha_of_one());
     if candidate.tried() < limits.min_samples.max(1) {
         return None;
     }
-    let rate = candidate.failed as f64 / candidate.tried() as f64;
+    let rate = bound::least(candidate.failed, candidate.tried(), alpha);
     if let Some(limit) = limits.error_rate.filter(|&limit| rate > limit) {
         return Some(format!(
-            "limit: the candidate failed {} of its last {} requests, which is more than {} %",
+            "limit: the candidate failed {} of its last {} requests, which shows more than {} %",
             candidate.failed,
             candidate.tried(),
             limit * 100.0
         ));
     }
-    let p99 = bound::seen_quantile(&candidate.times, 0.99)?;
+    let (p99, _) = bound::quantile(&candidate.times, 0.99, alpha);
     limits.latency_p99.filter(|&limit| p99 > limit).map(|limit| {
         format!(
-            "limit: the p99 of the candidate's last {} answers is {p99:.3} s, which is more than {limit} s",
+            "limit: the p99 of the candidate's last {} answers is shown to be above {p99:.3} s, which is more than {limit} s",
             candidate.answered
         )
     })

@@ -239,10 +239,11 @@ impl Spec {
         Sha256::digest(&canonical).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// The part of [`Self::alpha`] that one rule may use in one stage: each rule, and the watch over the split, has the same part, so
-    /// that all together are wrong no oftener than is declared (Bonferroni).
+    /// The part of [`Self::alpha`] that one rule may use in one stage: each rule, each limit, and the watch over the split, has the same
+    /// part, so that all together are wrong no oftener than is declared (Bonferroni).
     pub fn alpha_of_one(&self) -> f64 {
-        self.alpha / ((self.rules.len() + 1) * self.stages().len()) as f64
+        let limits = usize::from(self.limits.error_rate.is_some()) + usize::from(self.limits.latency_p99.is_some());
+        self.alpha / ((self.rules.len() + limits + 1) * self.stages().len()) as f64
     }
 
     /// All that is wrong with it.

@@ -100,13 +100,86 @@ fn to_be_worse_at_all_is_enough_where_nothing_more_is_allowed() {
 #[test]
 fn a_hard_limit_waits_for_nobody() {
     let spec = canary();
-    let mut look = seen(1, (400, 0), (21, 12));
+    let mut look = seen(1, (400, 0), (21, 21));
     look.recent = look.evidence.numbers.clone();
     let decision = decide_now(&spec, &begun(&spec), &look).expect("beyond the limit");
-    assert!(decision.sentence.starts_with("limit: the candidate failed 12 of its last 21 requests"), "{}", decision.sentence);
+    assert!(decision.sentence.starts_with("limit: the candidate failed 21 of its last 21 requests"), "{}", decision.sentence);
+    look.recent.candidate = counts(21, 12);
+    look.evidence = Evidence::default();
+    assert_eq!(decide_now(&spec, &begun(&spec), &look), None, "12 of 21 do not show more than a half");
     look.recent.candidate = counts(19, 19);
     look.evidence = Evidence::default();
     assert_eq!(decide_now(&spec, &begun(&spec), &look), None, "too few to be a limit");
+}
+
+#[test]
+fn a_candidate_as_good_as_stable_passes_where_nothing_more_is_allowed() {
+    let spec = Spec { rules: vec![Rule { max_increase: Some(0.0), ..rule(Metric::ErrorRate) }], ..canary() };
+    for (stable, candidate) in [(0, 0), (1_900, 100), (1_900, 90)] {
+        let look = seen(1_000, (190_000, stable), (10_000, candidate));
+        let on = decide_now(&spec, &begun(&spec), &look).map(|decision| decision.kind);
+        assert_eq!(on, Some(Kind::Step), "{candidate} failures of 10,000 beside {stable} of 190,000");
+    }
+    // Neither shown to be worse, nor without a sign of it.
+    assert_eq!(decide_now(&spec, &begun(&spec), &seen(1_000, (190_000, 1_900), (10_000, 125))), None);
+    assert_eq!(decide_now(&spec, &begun(&spec), &seen(1_000, (190_000, 0), (0, 0))), None, "nobody asked it");
+}
+
+#[test]
+fn a_shadow_that_fails_disagrees() {
+    let mirror = Some(Mirror { share: Share::ALL, hold_ms: Some(1_000) });
+    for metric in [Metric::Disagreement, Metric::Difference] {
+        let spec = Spec { mirror, rules: vec![Rule { max: Some(0.05), ..rule(metric) }], ..canary() };
+        let with = |compared: u64, failed: u64| {
+            let mut numbers = Numbers::default();
+            (numbers.shadow.compared, numbers.shadow.failed, numbers.shadow.differences) = (compared, failed, vec![compared]);
+            let mut evidence = Evidence::default();
+            evidence.settle(&numbers);
+            let look = Look { now_ms: 1_000, ready: true, evidence, ..Look::default() };
+            decide_now(&spec, &begun(&spec), &look).map(|decision| decision.kind)
+        };
+        assert_eq!(with(0, 500), Some(Kind::RolledBack), "it answers nothing");
+        assert_eq!(with(900, 100), Some(Kind::RolledBack));
+        assert_eq!(with(2_000, 0), Some(Kind::Step));
+    }
+}
+
+#[test]
+fn callers_who_stay_away_are_no_fault_of_the_candidate() {
+    let spec = Spec { rules: vec![Rule { min: Some(5.0), ..rule(Metric::Throughput) }], ..canary() };
+    let asked = |tried| decide_now(&spec, &begun(&spec), &seen(10_000, (500, 0), (tried, 0))).map(|decision| decision.kind);
+    assert_eq!(asked(20), None);
+    assert_eq!(asked(50), Some(Kind::Step));
+}
+
+#[test]
+fn what_is_held_for_a_broken_rule_is_not_resumed_to_be_held_again() {
+    let spec = Spec { on_failure: Outcome::Hold, ..canary() };
+    let look = seen(10, (10_000, 0), (1_000, 200));
+    let held = decide_now(&spec, &begun(&spec), &look).expect("it is held");
+    assert_eq!(held.kind, Kind::Paused);
+    let refused = decide::command(&spec, &held.next, Command::Resume, &look, "ada").expect_err("the rule is broken still");
+    assert!(refused.contains("the candidate failed 200 of 1000 requests"), "{refused}");
+    assert!(decide::command(&spec, &held.next, Command::Promote, &look, "ada").is_ok());
+}
+
+#[test]
+fn a_decision_about_answers_without_an_end_is_made_again_from_its_record() {
+    let spec = Spec { rules: vec![Rule { max_increase: Some(0.2), ..rule(Metric::Latency(0.99)) }], ..canary() };
+    let state = begun(&spec);
+    let of = |bucket: usize, answered: u64| {
+        let mut times = vec![0; bucket + 1];
+        times[bucket] = answered;
+        Counts { answered, times, ..Counts::default() }
+    };
+    let mut evidence = Evidence::default();
+    let candidate = of(sluicegate_core::tally::TIMES - 1, 500);
+    evidence.settle(&Numbers { stable: of(99, 50_000), candidate, ..Numbers::default() });
+    let look = Look { now_ms: 10, ready: true, evidence, ..Look::default() };
+    let decision = decide_now(&spec, &state, &look).expect("it takes for ever");
+    let record = Record { spec, state, look, command: None, decision };
+    let read: Record = serde_json::from_str(&serde_json::to_string(&record).expect("JSON")).expect("the same");
+    assert_eq!((read.replay(), read), (Ok(()), record));
 }
 
 #[test]

@@ -269,3 +269,100 @@ fn equal_answers_do_not_drift_and_others_do() {
     assert!(wrong <= most_wrong(rollouts() / 2), "{wrong} of {}", rollouts() / 2);
     assert!((0..20).all(|seed| stopped(seed, 0.5)), "30 % against 50 %");
 }
+
+/// The logarithm of n over k.
+fn log_choose(n: u64, k: u64) -> f64 {
+    let log_factorial = |n: u64| (1..=n).map(|i| (i as f64).ln()).sum::<f64>();
+    log_factorial(n) - log_factorial(k) - log_factorial(n - k)
+}
+
+#[test]
+fn a_bet_on_a_worse_candidate_is_fair_whatever_the_slice() {
+    // All slices of up to 12 requests, not a sample of them: given who was asked and how many failed, each choice of those who failed is
+    // as likely where the two are equal, whatever made them fail.
+    for (own, others) in (1..=6u64).flat_map(|own| (1..=6u64).map(move |others| (own, others))) {
+        for failed in 0..=own + others {
+            let mut mean = 0.0;
+            for x in failed.saturating_sub(others)..=failed.min(own) {
+                let log = log_choose(own, x) + log_choose(others, failed - x) - log_choose(own + others, failed);
+                let mut evidence = Evidence::default();
+                let count = |tried: u64, failed: u64| Counts { answered: tried - failed, failed, ..Counts::default() };
+                let (stable, candidate) = (count(others, failed - x), count(own, x));
+                evidence.settle(&Numbers { stable, candidate, ..Numbers::default() });
+                mean += (log + evidence.log_e_of_failures()).exp();
+            }
+            assert!(mean <= 1.0 + 1e-9, "{failed} failures of {own} + {others}: {mean}");
+        }
+    }
+}
+
+/// Answers of a variant: so many requests, of which 1 % fail, with log-normal times and three labels.
+fn answers(dice: &mut Dice, tried: u64) -> Counts {
+    let failed = dice.hits(tried, 0.01);
+    let (mut times, mut labels) = (vec![0u64; sluicegate_core::tally::TIMES], vec![0u64; 3]);
+    for _ in 0..tried - failed {
+        let normal = (-2.0 * dice.part().ln()).sqrt() * (std::f64::consts::TAU * dice.part()).cos();
+        times[bucket(Duration::from_secs_f64(0.020 * (0.8 * normal).exp()))] += 1;
+        labels[(dice.bits() % 3) as usize] += 1;
+    }
+    Counts { drawn: tried, answered: tried - failed, failed, times, answers: labels }
+}
+
+#[test]
+fn whole_rollouts_of_healthy_candidates_are_not_rolled_back() {
+    use sluicegate_rollout::spec::{Limits, Metric, Outcome, Rule, Step, Strategy};
+    use sluicegate_rollout::{Look, Phase, Spec, State, decide};
+
+    let rule = |metric| Rule { metric, max: None, min: None, max_increase: None, max_decrease: None, min_samples: 100 };
+    let step = |weight: &str| Step { weight: weight.parse().expect("a share"), hold_ms: 10_000, pause: false };
+    let spec = Spec {
+        strategy: Strategy::Canary,
+        stable: 1,
+        candidate: 2,
+        mirror: None,
+        steps: vec![step("5%"), step("25%"), step("50%")],
+        rules: vec![
+            Rule { max_increase: Some(0.0), ..rule(Metric::ErrorRate) },
+            Rule { max_increase: Some(0.5), ..rule(Metric::Latency(0.5)) },
+            Rule { max: Some(0.2), ..rule(Metric::Drift) },
+        ],
+        // The true rate is 1 %, the true p99 129 ms.
+        limits: Limits { error_rate: Some(0.02), latency_p99: Some(0.15), min_samples: 50 },
+        alpha: ALPHA,
+        on_failure: Outcome::Rollback,
+        patience_ms: 1_000_000,
+        on_inconclusive: Outcome::Hold,
+    };
+    assert_eq!(spec.check(), []);
+    let runs = rollouts() / 12;
+    let (mut back, mut steps) = (0, 0);
+    for seed in 0..runs {
+        let dice = &mut Dice(seed ^ 0xa11);
+        let mut state = State::new(spec.digest(), 0);
+        let (mut evidence, mut recent) = (Evidence::default(), std::collections::VecDeque::new());
+        for now in 0..120u64 {
+            let share = decide::shares(&spec, &state).0.fraction();
+            // The load rises and falls, and what was counted of late is of sixty looks.
+            let all = 100 + 100 * (now % 4);
+            let own = dice.hits(all, share);
+            let slice = Numbers { stable: answers(dice, all - own), candidate: answers(dice, own), ..Numbers::default() };
+            evidence.settle(&slice);
+            recent.push_back(slice);
+            if recent.len() > 60 {
+                recent.pop_front();
+            }
+            let recent = recent.iter().fold(Numbers::default(), |sum, slice| sum.plus(slice));
+            let look = Look { now_ms: now * 1_000, ready: true, evidence: evidence.clone(), recent, ..Look::default() };
+            if let Some(decision) = decide::decide(&spec, &state, &look) {
+                if decision.next.stage != state.stage {
+                    evidence = Evidence::default();
+                    steps += 1;
+                }
+                state = decision.next;
+            }
+        }
+        back += u64::from(state.phase == Phase::RolledBack);
+    }
+    assert!(back <= most_wrong(runs), "{back} of {runs} healthy rollouts were rolled back");
+    assert!(steps > runs, "they go on, too: {steps} steps of {runs}");
+}
