@@ -80,7 +80,7 @@ pub struct Counts {
     pub failed: u64,
     /// Times of what it answered, by bucket: see [`bucket`] and [`bound`]. Shorter than [`TIMES`] where the rest is 0.
     pub times: Vec<u64>,
-    /// What it answered, by bucket: labels by their place, else numbers by their size. Shorter than [`ANSWERS`] where the rest is 0.
+    /// The first rows of what it answered, by bucket: labels by their place, else numbers by their size. Shorter than [`ANSWERS`] where the rest is 0.
     pub answers: Vec<u64>,
 }
 
@@ -178,7 +178,7 @@ impl Arm {
         self.failed.fetch_add(1, Relaxed);
     }
 
-    /// One row of an answer was of this bucket.
+    /// The first row of an answer was of this bucket.
     pub fn said(&self, bucket: usize) {
         self.answers.add(bucket.min(ANSWERS - 1));
     }
