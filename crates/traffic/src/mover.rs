@@ -290,8 +290,8 @@ impl Mover {
         if joined.phase == Phase::RolledBack && kept.phase != Phase::RolledBack {
             // What was taken back while nobody could be asked is told to all now.
             let sentence = self.state.reason.clone();
-            let next = State { phase: Phase::RolledBack, revision: kept.revision + 1, reason: sentence.clone(), ..kept.clone() };
-            let decision = Decision { kind: Kind::RolledBack, next, sentence, verdicts: Vec::new() };
+            // Decided as any other is, so that it is decided again from its record.
+            let decision = decide::command(&self.declared.spec, &kept, Command::Rollback, &self.look, &sentence).ok()?;
             let before = std::mem::replace(&mut self.state, kept);
             return match self.take(journal, &decision, Some(Command::Rollback)) {
                 Ok(Some(moved)) => Some(moved),
