@@ -145,6 +145,23 @@ fn a_shadow_answers_nobody_and_shows_where_it_disagrees() {
     assert_eq!(requests, 0.0, "nobody asked it");
 }
 
+#[test]
+fn the_rows_of_one_request_count_once_for_drift() {
+    let folder = two_versions();
+    let keys = "strategy: canary, steps: [ { weight: 50%, hold: 10m } ], analysis: [ { metric: drift, max: \"100\" } ]";
+    let gateway = Gateway::start(&folder, &rollout(keys));
+    wait_for_share(&gateway, "50%");
+    let (mut client, rows) = (gateway.client(), Request::post(&infer_path("m"), infer(&[32, 2], &[0.0; 64]).to_string()));
+    (0..40).for_each(|_| drop(said(&client.request(&rows).expect("an answer"))));
+    let view = wait_for("all are counted", || {
+        let view = view(&gateway);
+        let answered = |variant: &str| view["numbers"][variant]["answered"].as_u64();
+        (answered("stable")? + answered("candidate")? == 40).then_some(view)
+    });
+    let drift = &view["verdicts"][0];
+    assert_eq!((&drift["metric"], &drift["samples"]), (&json!("drift"), &view["numbers"]["candidate"]["answered"]), "{view}");
+}
+
 fn wait_for_phase_while(gateway: &Gateway, phase: &str, mut each: impl FnMut()) {
     wait_for(&format!("the rollout is {phase}"), || {
         (0..20).for_each(|_| each());
