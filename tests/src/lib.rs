@@ -73,23 +73,26 @@ pub fn slow() -> Vec<u8> {
     sluicegate_testkit::onnx::slow(SLOW_WIDTH, 100)
 }
 
-/// How many requests of one row [`slow_rows`] makes.
-pub const TIMED: usize = 12;
+/// How many requests [`slow_rows`] makes.
+pub const TIMED: usize = 6;
 
-/// So many rows that [`slow`] takes no less than `seconds` over them, one by one: by the fastest of some, as it would have the machine to
-/// itself. One that was measured while the machine was busy may take a fraction of that later.
+/// How many rows each of them has: the model's time counts, and not that of a request.
+pub const EACH: usize = 40;
+
+/// So many rows that [`slow`] takes no less than `seconds` over them, one by one: by the fastest of some requests, as it would have the
+/// machine to itself. One that was measured while the machine was busy may take a fraction of that later.
 ///
 /// # Panics
 /// Where the model does not answer.
 pub fn slow_rows(gateway: &Gateway, model: &str, seconds: f64) -> usize {
-    let (mut client, request) = (gateway.client(), slow_request(model, 1));
+    let (mut client, request) = (gateway.client(), slow_request(model, EACH));
     let mut one = || {
         let since = Instant::now();
         ask(&mut client, &request);
         since.elapsed()
     };
     let fastest = (0..TIMED).map(|_| one()).min().expect("there are some");
-    ((seconds / fastest.as_secs_f64()) as usize).clamp(1, 100_000)
+    ((seconds * EACH as f64 / fastest.as_secs_f64()) as usize).clamp(1, 100_000)
 }
 
 /// A request of so many rows to [`slow`], in the binary extension. Each row has its own number in every column.
