@@ -9,7 +9,7 @@ use sluicegate_core::shape::Dims;
 use sluicegate_core::signature::TensorSpec;
 use sluicegate_core::{DType, Dim, Result, Shape, Tensor};
 use sluicegate_text::files::{failed, read_if_any, refused};
-use sluicegate_text::{Bound, FILE, Filler, Pooling, Reader, Room, Task, Text, Tokens, pooling};
+use sluicegate_text::{Bound, FILE, Filler, Pooling, Problem, Reader, Room, Task, Text, Tokens, pooling};
 
 use crate::{Engine, ModelFile, Opened, Options, TextOptions, TokenCount, caught};
 
@@ -31,6 +31,7 @@ struct Config {
     max_position_embeddings: Option<usize>,
     pad_token_id: Option<u32>,
     id2label: BTreeMap<u32, String>,
+    problem_type: Option<Problem>,
 }
 
 impl Config {
@@ -168,7 +169,7 @@ impl Asked {
                 (pooling, Task::Embed { size, normalize })
             }
             Given::Vectors => (Pooling::First, Task::Embed { size, normalize: false }),
-            Given::Logits => (Pooling::First, Task::of_labels(&config.id2label, size)),
+            Given::Logits => (Pooling::First, Task::of_labels(&config.id2label, config.problem_type, size)?),
         };
         let Room { positions, vocabulary } = config.room();
         let text = Text::load(folder, Room { positions: graph.length.or(positions), vocabulary }, options)?;

@@ -244,6 +244,16 @@ fn a_classifier_gives_probabilities_and_a_ranker_a_score_for_each_pair() {
     let total: f64 = scores.iter().map(|score| score.exp()).sum();
     let expected: Vec<f64> = scores.iter().map(|score| score.exp() / total).collect();
     close(&got[0].values::<f32>().expect("FP32")[3..], &expected, "probabilities");
+    said["problem_type"] = json!("multi_label_classification");
+    write(folder.path(), &said, &three);
+    let mut opened = open(folder.path()).unwrap_or_else(|error| panic!("{error}"));
+    let got = opened.instances[0].run(&[texts(&["the gates", "water"])], &[0]).expect("runs");
+    let expected: Vec<f64> = scores.iter().map(|score| 1.0 / (1.0 + (-score).exp())).collect();
+    close(&got[0].values::<f32>().expect("FP32")[3..], &expected, "each for itself");
+    said["problem_type"] = json!("regression");
+    write(folder.path(), &said, &three);
+    let error = open(folder.path()).err().expect("three numbers");
+    assert!(error.code() == Code::LoadFailed && error.message().contains("`regression` with 3 labels"), "{error}");
 
     let one = with_classifier(weights("bert."), 1);
     write(folder.path(), &config("BertForSequenceClassification"), &one);
@@ -253,6 +263,15 @@ fn a_classifier_gives_probabilities_and_a_ranker_a_score_for_each_pair() {
     let got = opened.instances[0].run(&[texts(&["water", "the lock"]), texts(&["gates", "opens"])], &[0]).expect("runs");
     let pair = classify(&one, &[2, 8, 9, 3, 7, 3], &[0, 0, 0, 0, 1, 1])[0];
     close(&got[0].values::<f32>().expect("FP32")[1..], &[1.0 / (1.0 + (-pair).exp())], "a score");
+
+    let mut said = config("BertForSequenceClassification");
+    said["problem_type"] = json!("regression");
+    write(folder.path(), &said, &one);
+    let mut opened = open(folder.path()).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((&*opened.inputs[0].name, &*opened.outputs[0].name, opened.inputs.len()), ("text", "value", 1));
+    let got = opened.instances[0].run(&[texts(&["water"])], &[0]).expect("runs");
+    assert_eq!(got[0].shape(), &Shape::new(&[1]));
+    close(&got[0].values::<f32>().expect("FP32"), &classify(&one, &[2, 4, 3], &[0; 3]), "a number");
 }
 
 #[test]

@@ -202,7 +202,7 @@ fn head(folder: &Path, weights: &Weights, prefix: &str, names: &Names, config: &
             relu: names.base == DISTILBERT.base,
             last: Linear::take(weights, last, size, count)?,
         };
-        return Ok((head, Task::of_labels(&config.id2label, count)));
+        return Ok((head, Task::of_labels(&config.id2label, config.problem_type, count)?));
     }
     let encodes = match architecture.split_once("For") {
         None => architecture.ends_with("Model"),

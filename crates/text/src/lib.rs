@@ -1,14 +1,13 @@
 //! Models that read text, whatever computes them: what they take and give, and how their rows become batches of tokens.
 //!
-//! In reading order: `tokens` (text to tokens), `batches` (which rows together; pure), `pooling` (states to one vector), [`Reader`]
-//! (texts in, numbers out), [`files`] (what lies beside a model). Names no runtime.
+//! In reading order: `tokens` (text to tokens), `batches` (which rows together; pure), `pooling` (states to one vector), `task` (what
+//! becomes of those), [`Reader`] (texts in, numbers out), [`files`] (what lies beside a model). Names no runtime.
 
 mod batches;
 pub mod files;
 mod pooling;
+mod task;
 mod tokens;
-
-use std::collections::BTreeMap;
 
 use sluicegate_core::signature::{Kind, TensorSpec};
 use sluicegate_core::{DType, Dim, Result, Shape, Tensor, TokenCount};
@@ -17,60 +16,8 @@ use files::{failed, has_outputs};
 
 pub use batches::{Bound, batches};
 pub use pooling::{Pooling, pooling};
+pub use task::{Problem, Task};
 pub use tokens::{FILE, Filler, Room, Text, Tokens};
-
-/// What is made of a text.
-pub enum Task {
-    /// A vector of so many numbers, its length made 1 where it is to be.
-    Embed {
-        /// Numbers of a vector.
-        size: usize,
-        /// Whether its length is made 1.
-        normalize: bool,
-    },
-    /// A probability for each of these labels.
-    Classify(Vec<String>),
-    /// A score from 0 to 1 of how a text answers a query.
-    Rank,
-}
-
-impl Task {
-    /// What a model does that gives so many numbers a text, one a label.
-    pub fn of_labels(names: &BTreeMap<u32, String>, count: usize) -> Self {
-        if count == 1 {
-            return Self::Rank;
-        }
-        let name = |place| names.get(&place).cloned().unwrap_or_else(|| format!("LABEL_{place}"));
-        Self::Classify((0..count as u32).map(name).collect())
-    }
-
-    /// Numbers a text.
-    pub fn width(&self) -> usize {
-        match self {
-            Self::Embed { size, .. } => *size,
-            Self::Classify(labels) => labels.len(),
-            Self::Rank => 1,
-        }
-    }
-
-    /// Makes what was computed of one text what is answered.
-    fn finish(&self, row: &mut [f32]) {
-        match self {
-            Self::Embed { normalize: false, .. } => {}
-            Self::Embed { .. } => {
-                let length = row.iter().map(|value| value * value).sum::<f32>().sqrt().max(1e-12);
-                row.iter_mut().for_each(|value| *value /= length);
-            }
-            Self::Classify(_) => {
-                let highest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                row.iter_mut().for_each(|score| *score = (*score - highest).exp());
-                let total: f32 = row.iter().sum();
-                row.iter_mut().for_each(|score| *score /= total);
-            }
-            Self::Rank => row.iter_mut().for_each(|score| *score = 1.0 / (1.0 + (-*score).exp())),
-        }
-    }
-}
 
 /// Inputs, outputs and an example of a record.
 pub type Signature = (Vec<TensorSpec>, Vec<TensorSpec>, Option<serde_json::Value>);
@@ -100,12 +47,13 @@ impl Reader {
         let columns = [rows(), vec![Dim::Fixed(self.task.width())]].concat();
         let first = match &self.task {
             Task::Embed { .. } => TensorSpec::new("embedding", DType::Fp32, columns),
-            Task::Classify(labels) => TensorSpec {
+            Task::Classify { labels, .. } => TensorSpec {
                 kind: Kind::Probability,
                 labels: labels.clone(),
                 ..TensorSpec::new("probabilities", DType::Fp32, columns)
             },
             Task::Rank => TensorSpec::new("score", DType::Fp32, rows()),
+            Task::Value => TensorSpec::new("value", DType::Fp32, rows()),
         };
         let mut tokens = TensorSpec::new("tokens", DType::Int64, rows());
         tokens.about.description = Some("how many tokens were read, special ones included".into());
@@ -146,7 +94,7 @@ impl Reader {
             count.read += tokens as u64;
             count.padding += if self.bound.run.is_some() { (longest * rows.len() - tokens) as u64 } else { 0 };
         }
-        let shape = if matches!(self.task, Task::Rank) { vec![read.len()] } else { vec![read.len(), width] };
+        let shape = if matches!(self.task, Task::Rank | Task::Value) { vec![read.len()] } else { vec![read.len(), width] };
         let outputs = wanted.iter().map(|&output| match output {
             0 => Tensor::from_vec(Shape::new(&shape), std::mem::take(&mut all)),
             _ => Tensor::from_vec(Shape::new(&[read.len()]), read.iter().map(|row| row.ids.len() as i64).collect()),

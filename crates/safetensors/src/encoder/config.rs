@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use sluicegate_core::Result;
+use sluicegate_text::Problem;
 use sluicegate_text::files::refused;
 
 const MAX_LAYERS: usize = 256;
@@ -36,6 +37,8 @@ pub(super) struct Config {
     position_embedding_type: Option<String>,
     #[serde(default)]
     pub(super) id2label: BTreeMap<u32, String>,
+    #[serde(default)]
+    pub(super) problem_type: Option<Problem>,
 }
 
 fn eps() -> f64 {
