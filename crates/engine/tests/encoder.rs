@@ -215,9 +215,16 @@ fn vectors_are_pooled_and_normalised_as_sentence_transformers_says() {
         ("1_Pooling/config.json", json!({ "pooling_mode_lasttoken": true }), "mean, cls and max"),
         ("1_Pooling/config.json", json!({ "word_embedding_dimension": 7, "pooling_mode_mean_tokens": true }), "8 columns"),
         ("modules.json", json!([module("Dense", "2_Dense")]), "module `Dense` is not served"),
-        ("modules.json", json!([module("Pooling", "../outside")]), "not inside"),
+        ("modules.json", json!([module("Transformer", ""), module("Pooling", "../outside")]), "not inside"),
+        ("modules.json", json!([module("Transformer", ""), module("Pooling", "/etc")]), "not inside"),
+        ("modules.json", json!([module("Transformer", ""), module("Pooling", "")]), "names ``, which is not inside"),
+        ("modules.json", json!([module("Transformer", ""), module("Normalize", "..")]), "not inside"),
+        ("modules.json", json!([module("Transformer", "/")]), "expected as the first one, with an empty path"),
+        ("modules.json", json!([module("Pooling", "1_Pooling"), module("Transformer", "")]), "expected as the first one"),
+        ("modules.json", json!([module(&"x".repeat(100_000), "")]), "…"),
     ] {
         put("modules.json", json!([module("Transformer", ""), module("Pooling", "1_Pooling")]));
+        put("1_Pooling/config.json", json!({ "pooling_mode_mean_tokens": true }));
         put(name, value);
         let error = open(folder.path()).err().expect("refused");
         assert!(error.code() == Code::LoadFailed && error.message().contains(told), "{error}");

@@ -1,11 +1,11 @@
 //! How the states of a text's tokens become one vector, as sentence-transformers writes it beside a model.
 
-use std::path::{Component, Path};
+use std::path::Path;
 
 use serde::Deserialize;
 use sluicegate_core::Result;
 
-use crate::files::{read, read_if_any, refused};
+use crate::files::{inside, read, read_if_any, refused};
 
 const FILE: &str = "modules.json";
 
@@ -71,10 +71,21 @@ struct Config {
 /// Naming the module, or what of it, is not served.
 pub fn pooling(folder: &Path, size: usize) -> Result<(Pooling, bool)> {
     let (mut pooling, mut normalize) = (Pooling::Mean, false);
-    for module in read_if_any::<Vec<Module>>(folder, FILE)?.unwrap_or_default() {
+    for (place, module) in read_if_any::<Vec<Module>>(folder, FILE)?.unwrap_or_default().into_iter().enumerate() {
         match module.kind.rsplit('.').next().unwrap_or_default() {
-            "Transformer" => {}
-            "Normalize" => normalize = true,
+            // Its files are those that are read anyway.
+            "Transformer" if place == 0 && module.path.is_empty() => {}
+            "Transformer" => {
+                let expected = "expected as the first one, with an empty path: its files lie in the version's directory";
+                return Err(refused(format!(
+                    "{FILE}: module {place} is a Transformer with the path `{}`, {expected}",
+                    module.path
+                )));
+            }
+            "Normalize" => {
+                inside(FILE, &module.path)?;
+                normalize = true;
+            }
             "Pooling" => pooling = of_module(folder, &module.path, size)?,
             other => {
                 return Err(refused(format!("{FILE}: module `{other}` is not served; Transformer, Pooling and Normalize are")));
@@ -85,10 +96,7 @@ pub fn pooling(folder: &Path, size: usize) -> Result<(Pooling, bool)> {
 }
 
 fn of_module(folder: &Path, path: &str, size: usize) -> Result<Pooling> {
-    if !Path::new(path).components().all(|part| matches!(part, Component::Normal(_))) {
-        return Err(refused(format!("{FILE}: `{path}` is not inside the version's directory")));
-    }
-    let name = format!("{path}/config.json");
+    let name = format!("{}/config.json", inside(FILE, path)?);
     let config: Config = read(folder, &name)?;
     if config.word_embedding_dimension.is_some_and(|dimension| dimension != size) {
         return Err(refused(format!("{name}: the model has {size} columns, it says another number")));
