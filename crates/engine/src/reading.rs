@@ -9,7 +9,7 @@ use sluicegate_core::shape::Dims;
 use sluicegate_core::signature::TensorSpec;
 use sluicegate_core::{DType, Dim, Result, Shape, Tensor};
 use sluicegate_text::files::{failed, read_if_any, refused};
-use sluicegate_text::{Bound, FILE, Filler, Pooling, Problem, Reader, Room, Task, Text, Tokens, pooling};
+use sluicegate_text::{Bound, FILE, Filler, Pooling, Problem, Reader, Room, Task, Text, Tokens, modules};
 
 use crate::{Engine, ModelFile, Opened, Options, TextOptions, TokenCount, caught};
 
@@ -165,10 +165,10 @@ impl Asked {
         let size = graph.width;
         let (pooling, task) = match graph.given {
             Given::States => {
-                let (pooling, normalize) = pooling(folder, size)?;
-                (pooling, Task::Embed { size, normalize })
+                let (pooling, steps) = modules(folder, size)?;
+                (pooling, Task::Embed { size, steps })
             }
-            Given::Vectors => (Pooling::First, Task::Embed { size, normalize: false }),
+            Given::Vectors => (Pooling::First, Task::Embed { size, steps: Vec::new() }),
             Given::Logits => (Pooling::First, Task::of_labels(&config.id2label, config.problem_type, size)?),
         };
         let Room { positions, vocabulary } = config.room();

@@ -212,9 +212,10 @@ fn vectors_are_pooled_and_normalised_as_sentence_transformers_says() {
     close(&got[1].values::<f32>().expect("FP32"), &first.iter().map(|value| value / length).collect::<Vec<_>>(), "normalised");
 
     for (name, value, told) in [
-        ("1_Pooling/config.json", json!({ "pooling_mode_lasttoken": true }), "mean, cls and max"),
+        ("1_Pooling/config.json", json!({ "pooling_mode_lasttoken": true, "pooling_mode_max_tokens": true }), "asks for 2"),
         ("1_Pooling/config.json", json!({ "word_embedding_dimension": 7, "pooling_mode_mean_tokens": true }), "8 columns"),
-        ("modules.json", json!([module("Dense", "2_Dense")]), "module `Dense` is not served"),
+        ("modules.json", json!([module("Dense", "2_Dense")]), "2_Dense/config.json: No such file"),
+        ("modules.json", json!([module("LSTM", "2_LSTM")]), "module `LSTM` is not served"),
         ("modules.json", json!([module("Transformer", ""), module("Pooling", "../outside")]), "not inside"),
         ("modules.json", json!([module("Transformer", ""), module("Pooling", "/etc")]), "not inside"),
         ("modules.json", json!([module("Transformer", ""), module("Pooling", "")]), "names ``, which is not inside"),
@@ -298,8 +299,8 @@ fn what_is_not_served_is_named_at_load() {
         (change("num_hidden_layers", json!(huge)), "layers"),
         (change("num_hidden_layers", json!(3)), "no tensor `encoder.layer.2"),
         (change("num_hidden_layers", json!(1)), "no use for"),
-        (change("hidden_size", json!(16)), "expected [2, 16]"),
-        (change("vocab_size", json!(11)), "tokens up to 11, the model has embeddings for 11"),
+        (change("hidden_size", json!(16)), "expected [12, 16]"),
+        (change("vocab_size", json!(11)), "expected [11, 8]"),
         (change("max_position_embeddings", json!(2)), "room for 2 tokens"),
         (change("vocab_size", json!(-1)), "config.json"),
     ] {

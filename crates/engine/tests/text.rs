@@ -230,7 +230,7 @@ fn what_files_beside_a_graph_get_wrong_fails_the_version() {
         (version().with("tokenizer.json", &json!({})), TextOptions::default(), "tokenizer.json"),
         (version().with("config.json", &json!({ "id2label": 7 })), TextOptions::default(), "config.json"),
         (version().with("config.json", &json!({ "vocab_size": 11 })), TextOptions::default(), "tokens up to 11"),
-        (version().with("modules.json", &json!([{ "path": "", "type": "Dense" }])), TextOptions::default(), "module `Dense`"),
+        (version().with("modules.json", &json!([{ "path": "", "type": "LSTM" }])), TextOptions::default(), "module `LSTM`"),
         (version(), length(3, true), "adds 3 tokens to a text, and at most 3 are read"),
         (version().with("sentence_bert_config.json", &json!({ "max_seq_length": 0 })), TextOptions::default(), "at most 0"),
     ] {

@@ -8,6 +8,9 @@ use sluicegate_core::{Code, Error, Result};
 /// Largest file that is read; a tokenizer of a quarter of a million words has 17 MB.
 const MAX_JSON: u64 = 64 << 20;
 
+/// Largest file of a dense layer's weights: 8,192 numbers made of as many, in F32.
+pub(crate) const MAX_WEIGHTS: u64 = 257 << 20;
+
 /// Most bytes of a reason.
 const LONGEST: usize = 800;
 
@@ -32,11 +35,15 @@ pub fn read_if_any<T: DeserializeOwned>(folder: &Path, name: &str) -> Result<Opt
 /// # Errors
 /// Where it is missing, or larger than what is read.
 pub fn bytes(folder: &Path, name: &str) -> Result<Vec<u8>> {
+    bytes_up_to(folder, name, MAX_JSON)
+}
+
+pub(crate) fn bytes_up_to(folder: &Path, name: &str, most: u64) -> Result<Vec<u8>> {
     let path = folder.join(name);
     let failed = |error: std::io::Error| refused(format!("{name}: {error}"));
     let size = std::fs::metadata(&path).map_err(failed)?.len();
-    if size > MAX_JSON {
-        return Err(refused(format!("{name} has {size} bytes, at most {MAX_JSON} are read")));
+    if size > most {
+        return Err(refused(format!("{name} has {size} bytes, at most {most} are read")));
     }
     std::fs::read(&path).map_err(failed)
 }
