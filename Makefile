@@ -119,6 +119,7 @@ minilm: $(MINILM) $(MINILM_ONNX) ## a sentence encoder in .models: in safetensor
 goldens: $(GOLDENS)/ready $(MINILM) ## what PyTorch says, to be compared with: tests/goldens
 	$(GOLDENS)/bin/python tests/goldens/minilm.py
 	$(GOLDENS)/bin/python tests/goldens/digits_net.py
+	$(GOLDENS)/bin/python tests/goldens/hub.py
 
 bench: need-rust onnxruntime need-wrk need-h2load ## codecs and policy without sockets, then one row over HTTP and gRPC beside empty handlers
 	cargo bench --locked -p sluicegate-benches

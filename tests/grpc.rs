@@ -12,7 +12,7 @@ use sluicegate_testkit::folder::Folder;
 use sluicegate_testkit::onnx;
 use sluicegate_testkit::process::{DEADLINE, Gateway, wait_for};
 use sluicegate_tests::grpc::{Caller, code, numbers, request, runtime};
-use sluicegate_tests::{SLOW_WIDTH, TIMED, TIMED_ROWS, slow, slow_rows};
+use sluicegate_tests::{EACH, SLOW_WIDTH, TIMED, slow, slow_rows};
 use tonic::{Code, Request};
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
@@ -161,7 +161,7 @@ fn a_deadline_ends_the_wait_and_the_row_is_never_run() {
     });
     assert_eq!(
         gateway.metric("sluicegate_batch_rows_sum", &[("model", "slow")]),
-        (TIMED_ROWS + rows) as f64,
+        (TIMED * EACH + rows) as f64,
         "the late row was never run"
     );
 }
@@ -188,7 +188,7 @@ fn a_caller_who_leaves_takes_the_request_out_of_the_queue() {
     });
     assert_eq!(
         gateway.metric("sluicegate_batch_rows_sum", &[("model", "slow")]),
-        (TIMED_ROWS + rows) as f64,
+        (TIMED * EACH + rows) as f64,
         "its rows were never run"
     );
     assert_eq!(gateway.metric("sluicegate_in_flight_requests", &[]), 0.0);

@@ -8,7 +8,7 @@ use sluicegate_testkit::client::{Request, Response};
 use sluicegate_testkit::folder::Folder;
 use sluicegate_testkit::onnx;
 use sluicegate_testkit::process::{Gateway, wait_for};
-use sluicegate_tests::{SLOW_WIDTH, TIMED_ROWS, ask, infer, infer_path, numbers, raw, slow, slow_request, slow_rows};
+use sluicegate_tests::{EACH, SLOW_WIDTH, TIMED, ask, infer, infer_path, numbers, raw, slow, slow_request, slow_rows};
 
 /// `slow`, one row a run, with this much room in its queue; and `add`, which is quick.
 fn slow_and_quick(queue_rows: usize, more: &str) -> (Folder, Gateway) {
@@ -71,7 +71,7 @@ fn a_request_whose_time_is_up_is_not_run() {
     });
     let response = gateway.client().post_json(&infer_path("slow"), &late).expect("an answer");
     refused(&response, 504, "deadline_exceeded");
-    let rows = (TIMED_ROWS + busy.0) as f64;
+    let rows = (TIMED * EACH + busy.0) as f64;
     check_occupied(busy);
     assert_eq!(gateway.metric("sluicegate_requests_total", &[("code", "deadline_exceeded")]), 1.0);
     assert_eq!(gateway.metric("sluicegate_batch_rows_sum", &[("model", "slow")]), rows, "the late row was never run");
@@ -102,7 +102,7 @@ fn a_caller_who_leaves_is_dropped_before_the_run_and_counted() {
     let cancelled = || gateway.metric("sluicegate_requests_total", &[("model", "slow"), ("code", "cancelled")]);
     wait_for("a request that is cancelled", || (cancelled() == 1.0).then_some(()));
     assert_eq!(gateway.status()["in_flight"], 1, "its room is free");
-    let rows = (TIMED_ROWS + busy.0) as f64;
+    let rows = (TIMED * EACH + busy.0) as f64;
     check_occupied(busy);
     // The next one in line finds those that are gone, and runs.
     ask(&mut gateway.client(), &slow_request("slow", 1));

@@ -74,15 +74,14 @@ pub fn slow() -> Vec<u8> {
     sluicegate_testkit::onnx::slow(SLOW_WIDTH, 100)
 }
 
-/// How many requests [`slow_rows`] makes, and the rows of each: so many that what a request costs beside its rows does not count.
+/// How many requests [`slow_rows`] makes.
 pub const TIMED: usize = 6;
-const EACH: usize = 40;
 
-/// How many rows those are together.
-pub const TIMED_ROWS: usize = TIMED * EACH;
+/// How many rows each of them has: the model's time counts, and not that of a request.
+pub const EACH: usize = 40;
 
-/// So many rows that [`slow`] takes no less than `seconds` over them, one by one: by the fastest of some, as it would have the machine to
-/// itself. One that was measured while the machine was busy may take a fraction of that later.
+/// So many rows that [`slow`] takes no less than `seconds` over them, one by one: by the fastest of some requests, as it would have the
+/// machine to itself. One that was measured while the machine was busy may take a fraction of that later.
 ///
 /// # Panics
 /// Where the model does not answer.

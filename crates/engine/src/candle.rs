@@ -9,8 +9,8 @@ use sluicegate_text::files::{failed, refused};
 
 use crate::{Device, Engine, EngineChoice, ModelFile, Opened, Options, TokenCount, caught};
 
-/// What the owner of an encoder is told.
-const SLOWER: &str = "candle runs it; ONNX Runtime is several times faster at the same encoder on the processor: export it to ONNX where that counts";
+/// What the owner of such a model is told.
+const SLOWER: &str = "candle runs it; ONNX Runtime is several times faster at the same model on the processor: export it to ONNX where that counts";
 
 struct Instance {
     model: Arc<dyn Model>,
@@ -43,7 +43,7 @@ pub(crate) fn open(model: &ModelFile<'_>, options: &Options) -> Result<Opened> {
     Ok(Opened {
         engine: EngineChoice::Candle,
         fallback: None,
-        remark: text.then(|| SLOWER.to_owned()),
+        remark: loaded.is_faster_as_onnx().then(|| SLOWER.to_owned()),
         device: "cpu".to_owned(),
         text,
         inputs,

@@ -9,7 +9,7 @@ use sluicegate_core::shape::Dims;
 use sluicegate_core::signature::TensorSpec;
 use sluicegate_core::{DType, Dim, Result, Shape, Tensor};
 use sluicegate_text::files::{failed, read_if_any, refused};
-use sluicegate_text::{Bound, FILE, Filler, Pooling, Reader, Room, Task, Text, Tokens, pooling};
+use sluicegate_text::{Bound, FILE, Filler, Pooling, Problem, Reader, Room, Task, Text, Tokens, labels, modules};
 
 use crate::{Engine, ModelFile, Opened, Options, TextOptions, TokenCount, caught};
 
@@ -27,14 +27,19 @@ const LOGITS: &str = "logits";
 #[serde(default)]
 struct Config {
     model_type: String,
+    architectures: Option<Vec<String>>,
     vocab_size: Option<usize>,
     max_position_embeddings: Option<usize>,
     pad_token_id: Option<u32>,
     id2label: BTreeMap<u32, String>,
-    problem_type: Option<String>,
+    problem_type: Option<Problem>,
 }
 
 impl Config {
+    fn is_of_tokens(&self) -> bool {
+        self.architectures.iter().flatten().next().is_some_and(|architecture| architecture.ends_with("ForTokenClassification"))
+    }
+
     fn room(&self) -> Room {
         // These count positions from behind the padding's.
         let behind = matches!(&*self.model_type, "roberta" | "xlm-roberta" | "camembert" | "mpnet");
@@ -61,6 +66,8 @@ enum Given {
     Vectors,
     /// A number a label and text.
     Logits,
+    /// A number a label and token.
+    Tags,
 }
 
 /// What a graph of tokens takes and gives.
@@ -100,13 +107,15 @@ pub(crate) fn reading(opened: Opened, model: &ModelFile<'_>, options: &Options) 
     if !options.text.tokenize || !folder.join(FILE).is_file() {
         return Ok(opened);
     }
-    let graph = match Graph::of(&opened.inputs, &opened.outputs) {
+    let config = read_if_any::<Config>(folder, ModelFile::SAFETENSORS).map(Option::unwrap_or_default);
+    let of_tokens = config.as_ref().is_ok_and(Config::is_of_tokens);
+    let graph = match Graph::of(&opened.inputs, &opened.outputs, of_tokens) {
         Ok(graph) => graph,
         Err(why) => return Ok(Opened { remark: Some(format!("{FILE} has no effect: {why}")), ..opened }),
     };
     // Elsewhere a run costs too much to make two of one.
     let run = if opened.device == "cpu" { RUN } else { usize::MAX };
-    let asked = caught(|| Asked::load(folder, graph, run, &options.text));
+    let asked = caught(|| Asked::load(folder, &config?, graph, run, &options.text));
     let asked = Arc::new(asked.unwrap_or_else(|panic| Err(refused(format!("{FILE}: {panic}"))))?);
     let instance =
         |engine| -> Box<dyn Engine> { Box::new(Instance { engine, asked: asked.clone(), count: TokenCount::default() }) };
@@ -116,8 +125,9 @@ pub(crate) fn reading(opened: Opened, model: &ModelFile<'_>, options: &Options) 
 }
 
 impl Graph {
-    /// Reads a signature, or says why it is not one of tokens.
-    fn of(inputs: &[TensorSpec], outputs: &[TensorSpec]) -> Result<Self, String> {
+    /// Reads a signature, or says why it is not one of tokens. Logits a token are taken where it is tokens that are told of: a model that
+    /// guesses words gives as many.
+    fn of(inputs: &[TensorSpec], outputs: &[TensorSpec], of_tokens: bool) -> Result<Self, String> {
         let mut length = None;
         let part = |input: &TensorSpec| {
             let name = &*input.name;
@@ -147,6 +157,7 @@ impl Graph {
         };
         let TensorSpec { name, dtype, dims, .. } = &outputs[output];
         let (given, width) = match (dtype, &**dims, &**name == LOGITS) {
+            (DType::Fp32, [_, _, Dim::Fixed(width)], true) if of_tokens => (Given::Tags, *width),
             (DType::Fp32, [_, Dim::Fixed(width)], true) => (Given::Logits, *width),
             (DType::Fp32, [_, Dim::Fixed(width)], false) => (Given::Vectors, *width),
             (DType::Fp32, [_, _, Dim::Fixed(width)], false) => (Given::States, *width),
@@ -160,16 +171,16 @@ impl Graph {
 }
 
 impl Asked {
-    fn load(folder: &Path, graph: Graph, run: usize, options: &TextOptions) -> Result<Self> {
-        let config: Config = read_if_any(folder, ModelFile::SAFETENSORS)?.unwrap_or_default();
+    fn load(folder: &Path, config: &Config, graph: Graph, run: usize, options: &TextOptions) -> Result<Self> {
         let size = graph.width;
         let (pooling, task) = match graph.given {
             Given::States => {
-                let (pooling, normalize) = pooling(folder, size)?;
-                (pooling, Task::Embed { size, normalize })
+                let (pooling, steps) = modules(folder, size)?;
+                (pooling, Task::Embed { size, steps })
             }
-            Given::Vectors => (Pooling::First, Task::Embed { size, normalize: false }),
-            Given::Logits => (Pooling::First, Task::of_labels(&config.id2label, size, config.problem_type.as_deref())?),
+            Given::Vectors => (Pooling::First, Task::Embed { size, steps: Vec::new() }),
+            Given::Tags => (Pooling::First, Task::Tag(labels(&config.id2label, size)?)),
+            Given::Logits => (Pooling::First, Task::of_labels(&config.id2label, config.problem_type, size)?),
         };
         let Room { positions, vocabulary } = config.room();
         let text = Text::load(folder, Room { positions: graph.length.or(positions), vocabulary }, options)?;
@@ -209,18 +220,22 @@ impl Asked {
         let inputs = parts.iter().map(fill).collect::<Result<Vec<_>>>()?;
         let outputs = engine.run(&inputs, &[*output])?;
         let [output] = &outputs[..] else { return Err(failed("the graph did not give the one output asked for")) };
-        let is_states = *given == Given::States;
-        let expected = if is_states { vec![rows.len(), length, *width] } else { vec![rows.len(), *width] };
+        let is_a_token = matches!(given, Given::States | Given::Tags);
+        let expected = if is_a_token { vec![rows.len(), length, *width] } else { vec![rows.len(), *width] };
         let values = output
             .values::<f32>()
             .filter(|_| output.shape().sizes() == expected)
             .ok_or_else(|| failed(format!("the graph gave {} {}, expected FP32 {expected:?}", output.dtype(), output.shape())))?;
-        if !is_states {
+        if !is_a_token {
             return Ok(values.into_owned());
         }
         let mut pooled = Vec::with_capacity(rows.len() * width);
         for (row, states) in rows.iter().zip(values.chunks_exact(length * width)) {
-            self.pooling.pool(&states[start(row) * width..][..row.ids.len() * width], *width, &mut pooled);
+            let own = &states[start(row) * width..][..row.ids.len() * width];
+            match given {
+                Given::Tags => pooled.extend_from_slice(own),
+                _ => self.pooling.pool(own, *width, &mut pooled),
+            }
         }
         Ok(pooled)
     }

@@ -212,14 +212,20 @@ fn vectors_are_pooled_and_normalised_as_sentence_transformers_says() {
     close(&got[1].values::<f32>().expect("FP32"), &first.iter().map(|value| value / length).collect::<Vec<_>>(), "normalised");
 
     for (name, value, told) in [
-        ("1_Pooling/config.json", json!({ "pooling_mode_lasttoken": true }), "mean, cls and max"),
+        ("1_Pooling/config.json", json!({ "pooling_mode_lasttoken": true, "pooling_mode_max_tokens": true }), "asks for 2"),
         ("1_Pooling/config.json", json!({ "word_embedding_dimension": 7, "pooling_mode_mean_tokens": true }), "8 columns"),
-        ("modules.json", json!([module("Dense", "2_Dense")]), "module `Dense` is not served"),
-        ("modules.json", json!([module("Pooling", "../outside")]), "not inside"),
-        // Not the file system's root.
-        ("modules.json", json!([module("Pooling", "")]), "not inside"),
+        ("modules.json", json!([module("Dense", "2_Dense")]), "2_Dense/config.json: No such file"),
+        ("modules.json", json!([module("LSTM", "2_LSTM")]), "module `LSTM` is not served"),
+        ("modules.json", json!([module("Transformer", ""), module("Pooling", "../outside")]), "not inside"),
+        ("modules.json", json!([module("Transformer", ""), module("Pooling", "/etc")]), "not inside"),
+        ("modules.json", json!([module("Transformer", ""), module("Pooling", "")]), "names ``, which is not inside"),
+        ("modules.json", json!([module("Transformer", ""), module("Normalize", "..")]), "not inside"),
+        ("modules.json", json!([module("Transformer", "/")]), "expected as the first one, with an empty path"),
+        ("modules.json", json!([module("Pooling", "1_Pooling"), module("Transformer", "")]), "expected as the first one"),
+        ("modules.json", json!([module(&"x".repeat(100_000), "")]), "…"),
     ] {
         put("modules.json", json!([module("Transformer", ""), module("Pooling", "1_Pooling")]));
+        put("1_Pooling/config.json", json!({ "pooling_mode_mean_tokens": true }));
         put(name, value);
         let error = open(folder.path()).err().expect("refused");
         assert!(error.code() == Code::LoadFailed && error.message().contains(told), "{error}");
@@ -246,19 +252,16 @@ fn a_classifier_gives_probabilities_and_a_ranker_a_score_for_each_pair() {
     let total: f64 = scores.iter().map(|score| score.exp()).sum();
     let expected: Vec<f64> = scores.iter().map(|score| score.exp() / total).collect();
     close(&got[0].values::<f32>().expect("FP32")[3..], &expected, "probabilities");
-
     said["problem_type"] = json!("multi_label_classification");
     write(folder.path(), &said, &three);
     let mut opened = open(folder.path()).unwrap_or_else(|error| panic!("{error}"));
     let got = opened.instances[0].run(&[texts(&["the gates", "water"])], &[0]).expect("runs");
     let expected: Vec<f64> = scores.iter().map(|score| 1.0 / (1.0 + (-score).exp())).collect();
-    close(&got[0].values::<f32>().expect("FP32")[3..], &expected, "a probability each");
-    for (problem, told) in [("regression", "3 labels; one is served"), ("ranking", "`ranking`")] {
-        said["problem_type"] = json!(problem);
-        write(folder.path(), &said, &three);
-        let error = open(folder.path()).err().expect("refused");
-        assert!(error.code() == Code::LoadFailed && error.message().contains(told), "{error}");
-    }
+    close(&got[0].values::<f32>().expect("FP32")[3..], &expected, "each for itself");
+    said["problem_type"] = json!("regression");
+    write(folder.path(), &said, &three);
+    let error = open(folder.path()).err().expect("three numbers");
+    assert!(error.code() == Code::LoadFailed && error.message().contains("`regression` with 3 labels"), "{error}");
 
     let one = with_classifier(weights("bert."), 1);
     write(folder.path(), &config("BertForSequenceClassification"), &one);
@@ -268,6 +271,15 @@ fn a_classifier_gives_probabilities_and_a_ranker_a_score_for_each_pair() {
     let got = opened.instances[0].run(&[texts(&["water", "the lock"]), texts(&["gates", "opens"])], &[0]).expect("runs");
     let pair = classify(&one, &[2, 8, 9, 3, 7, 3], &[0, 0, 0, 0, 1, 1])[0];
     close(&got[0].values::<f32>().expect("FP32")[1..], &[1.0 / (1.0 + (-pair).exp())], "a score");
+
+    let mut said = config("BertForSequenceClassification");
+    said["problem_type"] = json!("regression");
+    write(folder.path(), &said, &one);
+    let mut opened = open(folder.path()).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((&*opened.inputs[0].name, &*opened.outputs[0].name, opened.inputs.len()), ("text", "value", 1));
+    let got = opened.instances[0].run(&[texts(&["water"])], &[0]).expect("runs");
+    assert_eq!(got[0].shape(), &Shape::new(&[1]));
+    close(&got[0].values::<f32>().expect("FP32"), &classify(&one, &[2, 4, 3], &[0; 3]), "a number");
 }
 
 #[test]
@@ -287,8 +299,8 @@ fn what_is_not_served_is_named_at_load() {
         (change("num_hidden_layers", json!(huge)), "layers"),
         (change("num_hidden_layers", json!(3)), "no tensor `encoder.layer.2"),
         (change("num_hidden_layers", json!(1)), "no use for"),
-        (change("hidden_size", json!(16)), "expected [2, 16]"),
-        (change("vocab_size", json!(11)), "tokens up to 11, the model has embeddings for 11"),
+        (change("hidden_size", json!(16)), "expected [12, 16]"),
+        (change("vocab_size", json!(11)), "expected [11, 8]"),
         (change("max_position_embeddings", json!(2)), "room for 2 tokens"),
         (change("vocab_size", json!(-1)), "config.json"),
     ] {

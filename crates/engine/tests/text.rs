@@ -222,6 +222,54 @@ fn a_long_text_is_cut_or_refused_as_the_setting_says() {
     }
 }
 
+/// A token, and where it begins and ends in its text.
+type Placed = (usize, usize, usize);
+
+/// Texts and their tokens but for the special ones.
+const TOLD: [(&str, &[Placed]); 4] = [
+    ("the gates", &[(8, 0, 3), (5, 4, 8), (6, 8, 9)]),
+    ("", &[]),
+    ("water water the lock", &[(4, 0, 5), (4, 6, 11), (8, 12, 15), (9, 16, 20)]),
+    ("the lock fills slowly", &[(8, 0, 3), (9, 4, 8), (10, 9, 14), (11, 15, 21)]),
+];
+
+#[test]
+fn logits_a_token_become_entities_where_the_architecture_says_that_tokens_are_told_of() {
+    let entities = |tokens: &[Placed]| {
+        let all: Vec<_> = [2].into_iter().chain(tokens.iter().map(|token| token.0)).chain([3]).map(|id| (id, 0)).collect();
+        let sum = vector(&all);
+        let mut found: Vec<(String, usize, usize)> = Vec::new();
+        for &(id, start, end) in tokens {
+            let score = |column: &usize| vector(&[(id, 0)])[*column] + sum[*column];
+            let best = (0..SIZE).max_by(|one, other| score(one).total_cmp(&score(other))).expect("some");
+            match found.last_mut().filter(|last| last.0 == format!("LABEL_{best}")) {
+                Some(last) => last.2 = end,
+                None => found.push((format!("LABEL_{best}"), start, end)),
+            }
+        }
+        found
+    };
+    let mut left = tokenizer();
+    left["padding"]["direction"] = json!("Left");
+    let config = json!({ "architectures": ["BertForTokenClassification"] });
+    for (engine, side) in each().into_iter().flat_map(|engine| [(engine, tokenizer()), (engine, left.clone())]) {
+        let version = Version::new(&graph(Given::Tags, None)).with("tokenizer.json", &side).with("config.json", &config);
+        let mut opened = version.opened(engine);
+        assert_eq!((&*opened.outputs[0].name, opened.outputs[0].dtype), ("entities", DType::Bytes));
+        let got = opened.instances[0].run(&[texts(&TOLD.map(|(text, _)| text))], &[0]).expect("runs");
+        for ((text, tokens), got) in TOLD.iter().zip(got[0].strings().expect("strings")) {
+            let got: Vec<Value> = serde_json::from_slice(got).expect("JSON");
+            let place = |entity: &Value, key: &str| entity[key].as_u64().expect("a place") as usize;
+            let got = got.iter().map(|entity| {
+                let (kind, start, end) = (&entity["entity_group"], place(entity, "start"), place(entity, "end"));
+                assert_eq!(entity["word"], text[start..end], "{entity}");
+                (kind.as_str().expect("a label").to_owned(), start, end)
+            });
+            assert_eq!(got.collect::<Vec<_>>(), entities(tokens), "{engine:?}: {text}");
+        }
+    }
+}
+
 #[test]
 fn what_files_beside_a_graph_get_wrong_fails_the_version() {
     let engine = EngineChoice::Tract;
@@ -230,7 +278,7 @@ fn what_files_beside_a_graph_get_wrong_fails_the_version() {
         (version().with("tokenizer.json", &json!({})), TextOptions::default(), "tokenizer.json"),
         (version().with("config.json", &json!({ "id2label": 7 })), TextOptions::default(), "config.json"),
         (version().with("config.json", &json!({ "vocab_size": 11 })), TextOptions::default(), "tokens up to 11"),
-        (version().with("modules.json", &json!([{ "path": "", "type": "Dense" }])), TextOptions::default(), "module `Dense`"),
+        (version().with("modules.json", &json!([{ "path": "", "type": "LSTM" }])), TextOptions::default(), "module `LSTM`"),
         (version(), length(3, true), "adds 3 tokens to a text, and at most 3 are read"),
         (version().with("sentence_bert_config.json", &json!({ "max_seq_length": 0 })), TextOptions::default(), "at most 0"),
     ] {

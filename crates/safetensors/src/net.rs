@@ -233,6 +233,10 @@ impl Model for Net {
         let computed = self.ops.iter().try_fold(floats(rows)?, |rows, op| op.forward(&rows));
         Ok(vec![given(computed)?])
     }
+
+    fn is_faster_as_onnx(&self) -> bool {
+        false
+    }
 }
 
 fn bounded(shape: &[usize]) -> Result<()> {

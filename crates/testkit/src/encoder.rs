@@ -120,6 +120,8 @@ pub enum Given {
     Vectors,
     /// `logits`: so many numbers a text.
     Logits(usize),
+    /// `logits`: the vector a token, under that name.
+    Tags,
 }
 
 /// A number of the graph: a column of a word's row, of a kind's behind the words, or of a label's.
@@ -140,6 +142,7 @@ pub fn graph(given: Given, length: Option<usize>) -> Vec<u8> {
         Given::States => ("last_hidden_state", vec![rows(), size, Dim::Fixed(SIZE)]),
         Given::Vectors => ("sentence_embedding", vec![rows(), Dim::Fixed(SIZE)]),
         Given::Logits(count) => ("logits", vec![rows(), Dim::Fixed(count)]),
+        Given::Tags => ("logits", vec![rows(), size, Dim::Fixed(SIZE)]),
     };
     let model = Model::new(17)
         .input("input_ids", DType::Int64, &tokens)
@@ -160,7 +163,7 @@ pub fn graph(given: Given, length: Option<usize>) -> Vec<u8> {
         model.node("ReduceSum", &["masked", "one"], &[name], &[Attr::Int("keepdims", keep)])
     };
     match given {
-        Given::States => sum(1, "sum", model).node("Add", &["own", "sum"], &[name], &[]),
+        Given::States | Given::Tags => sum(1, "sum", model).node("Add", &["own", "sum"], &[name], &[]),
         Given::Vectors => sum(0, name, model),
         Given::Logits(count) => {
             let labels: Vec<u8> =

@@ -1,98 +1,30 @@
 //! Models that read text, whatever computes them: what they take and give, and how their rows become batches of tokens.
 //!
-//! In reading order: `tokens` (text to tokens), `batches` (which rows together; pure), `pooling` (states to one vector), [`Reader`]
-//! (texts in, numbers out), [`files`] (what lies beside a model). Names no runtime.
+//! In reading order: `tokens` (text to tokens), `batches` (which rows together; pure), `pooling` (states to one vector), `modules` (the
+//! files of sentence-transformers, over `dense`), `task` (what is answered, over `entities`), [`Reader`] (texts in, answers out),
+//! [`files`] (what lies beside a model). Names no runtime.
 
 mod batches;
+mod dense;
+mod entities;
 pub mod files;
+mod modules;
 mod pooling;
+mod task;
 mod tokens;
 
-use std::collections::BTreeMap;
+use sluicegate_core::signature::TensorSpec;
+use sluicegate_core::{DType, Result, Shape, Tensor, TokenCount};
 
-use sluicegate_core::signature::{Kind, TensorSpec};
-use sluicegate_core::{DType, Dim, Result, Shape, Tensor, TokenCount};
-
-use files::{failed, has_outputs, refused};
+use files::{failed, has_outputs};
+use task::{Answers, rows};
 
 pub use batches::{Bound, batches};
-pub use pooling::{Pooling, pooling};
+pub use dense::Dense;
+pub use modules::{Step, modules};
+pub use pooling::Pooling;
+pub use task::{Problem, Task, labels};
 pub use tokens::{FILE, Filler, Room, Text, Tokens};
-
-/// What is made of a text.
-pub enum Task {
-    /// A vector of so many numbers, its length made 1 where it is to be.
-    Embed {
-        /// Numbers of a vector.
-        size: usize,
-        /// Whether its length is made 1.
-        normalize: bool,
-    },
-    /// A probability for each label.
-    Classify {
-        /// The labels.
-        labels: Vec<String>,
-        /// Whether each is true or not by itself. Otherwise one of them is.
-        each: bool,
-    },
-    /// A score from 0 to 1 of how a text answers a query.
-    Rank,
-}
-
-impl Task {
-    /// What a model does that gives so many numbers a text, one a label, and whose `config.json` says this of its problem.
-    ///
-    /// # Errors
-    /// Where that is none that is served.
-    pub fn of_labels(names: &BTreeMap<u32, String>, count: usize, problem: Option<&str>) -> Result<Self> {
-        if count == 1 {
-            return Ok(Self::Rank);
-        }
-        let each = match problem {
-            None | Some("single_label_classification") => false,
-            Some("multi_label_classification") => true,
-            Some("regression") => {
-                return Err(refused(format!("config.json: `problem_type` is regression, with {count} labels; one is served")));
-            }
-            Some(other) => {
-                let other: String = other.chars().take(64).collect();
-                let served = "single_label_classification, multi_label_classification and regression are served";
-                return Err(refused(format!("config.json: `problem_type` is `{other}`; {served}")));
-            }
-        };
-        let name = |place| names.get(&place).cloned().unwrap_or_else(|| format!("LABEL_{place}"));
-        Ok(Self::Classify { labels: (0..count as u32).map(name).collect(), each })
-    }
-
-    /// Numbers a text.
-    pub fn width(&self) -> usize {
-        match self {
-            Self::Embed { size, .. } => *size,
-            Self::Classify { labels, .. } => labels.len(),
-            Self::Rank => 1,
-        }
-    }
-
-    /// Makes what was computed of one text what is answered.
-    fn finish(&self, row: &mut [f32]) {
-        match self {
-            Self::Embed { normalize: false, .. } => {}
-            Self::Embed { .. } => {
-                let length = row.iter().map(|value| value * value).sum::<f32>().sqrt().max(1e-12);
-                row.iter_mut().for_each(|value| *value /= length);
-            }
-            Self::Classify { each: false, .. } => {
-                let highest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                row.iter_mut().for_each(|score| *score = (*score - highest).exp());
-                let total: f32 = row.iter().sum();
-                row.iter_mut().for_each(|score| *score /= total);
-            }
-            Self::Classify { each: true, .. } | Self::Rank => {
-                row.iter_mut().for_each(|score| *score = 1.0 / (1.0 + (-*score).exp()));
-            }
-        }
-    }
-}
 
 /// Inputs, outputs and an example of a record.
 pub type Signature = (Vec<TensorSpec>, Vec<TensorSpec>, Option<serde_json::Value>);
@@ -117,26 +49,16 @@ impl Reader {
             ("text", "When the upper gate opens, the lock fills until both sides are level."),
         ];
         let texts = if matches!(self.task, Task::Rank) { &texts[..] } else { &texts[1..] };
-        let inputs = texts.iter().map(|(name, _)| TensorSpec::new(name, DType::Bytes, rows())).collect();
+        let inputs = texts.iter().map(|(name, _)| TensorSpec::new(name, DType::Bytes, vec![rows()])).collect();
         let example = texts.iter().map(|&(name, text)| (name.to_owned(), text.into())).collect();
-        let columns = [rows(), vec![Dim::Fixed(self.task.width())]].concat();
-        let first = match &self.task {
-            Task::Embed { .. } => TensorSpec::new("embedding", DType::Fp32, columns),
-            Task::Classify { labels, .. } => TensorSpec {
-                kind: Kind::Probability,
-                labels: labels.clone(),
-                ..TensorSpec::new("probabilities", DType::Fp32, columns)
-            },
-            Task::Rank => TensorSpec::new("score", DType::Fp32, rows()),
-        };
-        let mut tokens = TensorSpec::new("tokens", DType::Int64, rows());
+        let mut tokens = TensorSpec::new("tokens", DType::Int64, vec![rows()]);
         tokens.about.description = Some("how many tokens were read, special ones included".into());
         tokens.about.max = Some(self.text.max_length as f64);
-        (inputs, vec![first, tokens], Some(serde_json::Value::Object(example)))
+        (inputs, vec![self.task.output(), tokens], Some(serde_json::Value::Object(example)))
     }
 
     /// Answers: the wanted outputs, by their places, and what was computed for them. `compute` takes rows shorter ones first, and
-    /// gives as many numbers for each as the task has.
+    /// gives as many numbers for each as the task has, one row after the other: those of each token where it is tokens that are told of.
     ///
     /// # Errors
     /// [`Code::InvalidTensor`](sluicegate_core::Code::InvalidTensor) where a text is too long and is not to be cut; those of `compute`.
@@ -149,34 +71,33 @@ impl Reader {
     ) -> Result<Vec<Tensor>> {
         *count = TokenCount::default();
         has_outputs(2, wanted)?;
-        let read = self.text.tokens(inputs)?;
-        let width = self.task.width();
-        let mut all = vec![0_f32; if wanted.contains(&0) { read.len() * width } else { 0 }];
+        let read = self.text.tokens(inputs, matches!(self.task, Task::Tag(_)))?;
+        let asked = wanted.contains(&0);
+        let mut answers = Answers::new(&self.task, if asked { read.len() } else { 0 });
         let lengths: Vec<usize> = read.iter().map(|row| self.length.unwrap_or(row.ids.len())).collect();
-        for batch in if all.is_empty() { Vec::new() } else { batches(&lengths, self.bound) } {
+        for batch in if asked { batches(&lengths, self.bound) } else { Vec::new() } {
             let rows: Vec<&Tokens> = batch.iter().map(|&place| &read[place]).collect();
-            let mut computed = compute(&rows)?;
-            if computed.len() != batch.len() * width {
-                return Err(failed(format!("{} rows of {width} numbers came back as {} of them", batch.len(), computed.len())));
+            let computed = compute(&rows)?;
+            let expected: usize = rows.iter().map(|row| self.task.computed(row.ids.len())).sum();
+            if computed.len() != expected {
+                return Err(failed(format!("{} rows came back as {} numbers, expected {expected}", rows.len(), computed.len())));
             }
-            for (&place, row) in batch.iter().zip(computed.chunks_exact_mut(width)) {
-                self.task.finish(row);
-                all[place * width..][..width].copy_from_slice(row);
+            let mut rest = &computed[..];
+            for (&place, row) in batch.iter().zip(&rows) {
+                let (own, others) = rest.split_at(self.task.computed(row.ids.len()));
+                answers.put(place, &self.task, row, own);
+                rest = others;
             }
             let tokens = rows.iter().map(|row| row.ids.len()).sum::<usize>();
             let longest = batch.iter().map(|&place| lengths[place]).max().unwrap_or(0);
             count.read += tokens as u64;
             count.padding += if self.bound.run.is_some() { (longest * rows.len() - tokens) as u64 } else { 0 };
         }
-        let shape = if matches!(self.task, Task::Rank) { vec![read.len()] } else { vec![read.len(), width] };
-        let outputs = wanted.iter().map(|&output| match output {
-            0 => Tensor::from_vec(Shape::new(&shape), std::mem::take(&mut all)),
-            _ => Tensor::from_vec(Shape::new(&[read.len()]), read.iter().map(|row| row.ids.len() as i64).collect()),
+        let mut answers = Some(answers);
+        let outputs = wanted.iter().map(|&output| match answers.take_if(|_| output == 0) {
+            Some(answers) => answers.tensor(&self.task, read.len()),
+            None => Tensor::from_vec(Shape::new(&[read.len()]), read.iter().map(|row| row.ids.len() as i64).collect()),
         });
         outputs.collect()
     }
-}
-
-fn rows() -> Vec<Dim> {
-    vec![Dim::Free(Some("batch".into()))]
 }

@@ -1,111 +1,76 @@
-//! How the states of a text's tokens become one vector, as sentence-transformers writes it beside a model.
-
-use std::path::{Component, Path};
+//! How the states of a text's tokens become one vector.
 
 use serde::Deserialize;
-use sluicegate_core::Result;
-
-use crate::files::{read, read_if_any, refused};
-
-const FILE: &str = "modules.json";
 
 /// How the states of a row's tokens become one vector.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Pooling {
     /// The mean of all.
     #[default]
     Mean,
     /// The first token's.
+    #[serde(rename = "cls")]
     First,
+    /// The last token's.
+    #[serde(rename = "lasttoken")]
+    Last,
     /// The maximum of each number.
     Max,
+    /// The mean of all, in which each counts by its place: the first once, the second twice.
+    WeightedMean,
+    /// The sum of all, divided by the root of their count.
+    #[serde(rename = "mean_sqrt_len_tokens")]
+    MeanSqrtLen,
 }
 
 impl Pooling {
     /// Adds the vector of one row's states, of which each has `size` numbers.
     pub fn pool(self, states: &[f32], size: usize, out: &mut Vec<f32>) {
+        let count = states.len() / size;
         let (first, others) = states.split_at(size);
         let start = out.len();
-        out.extend_from_slice(first);
+        out.extend_from_slice(if self == Self::Last { &states[states.len() - size..] } else { first });
         let vector = &mut out[start..];
-        let mut each = |join: fn(f32, f32) -> f32| {
-            for state in others.chunks_exact(size) {
-                vector.iter_mut().zip(state).for_each(|(all, one)| *all = join(*all, *one));
+        let mut each = |join: fn(f32, f32, f32) -> f32| {
+            for (state, place) in others.chunks_exact(size).zip(2_u32..) {
+                vector.iter_mut().zip(state).for_each(|(all, one)| *all = join(*all, *one, place as f32));
             }
         };
-        match self {
-            Self::First => {}
-            Self::Max => each(f32::max),
-            Self::Mean => {
-                each(|all, one| all + one);
-                let count = (states.len() / size) as f32;
-                vector.iter_mut().for_each(|sum| *sum /= count);
+        let total = match self {
+            Self::First | Self::Last => return,
+            Self::Max => return each(|all, one, _| all.max(one)),
+            Self::WeightedMean => {
+                each(|all, one, place| all + one * place);
+                (count * (count + 1) / 2) as f32
             }
-        }
-    }
-}
-
-#[derive(Deserialize)]
-struct Module {
-    path: String,
-    #[serde(rename = "type")]
-    kind: String,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Config {
-    word_embedding_dimension: Option<usize>,
-    pooling_mode_cls_token: bool,
-    pooling_mode_mean_tokens: bool,
-    pooling_mode_max_tokens: bool,
-    pooling_mode_mean_sqrt_len_tokens: bool,
-    pooling_mode_weightedmean_tokens: bool,
-    pooling_mode_lasttoken: bool,
-}
-
-/// What `modules.json` says: how states become one vector, and whether that has the length 1. Where there is none, the mean, as
-/// sentence-transformers has it.
-///
-/// # Errors
-/// Naming the module, or what of it, is not served.
-pub fn pooling(folder: &Path, size: usize) -> Result<(Pooling, bool)> {
-    let (mut pooling, mut normalize) = (Pooling::Mean, false);
-    for module in read_if_any::<Vec<Module>>(folder, FILE)?.unwrap_or_default() {
-        match module.kind.rsplit('.').next().unwrap_or_default() {
-            "Transformer" => {}
-            "Normalize" => normalize = true,
-            "Pooling" => pooling = of_module(folder, &module.path, size)?,
-            other => {
-                return Err(refused(format!("{FILE}: module `{other}` is not served; Transformer, Pooling and Normalize are")));
+            Self::Mean | Self::MeanSqrtLen => {
+                each(|all, one, _| all + one);
+                if self == Self::Mean { count as f32 } else { (count as f32).sqrt() }
             }
-        }
+        };
+        vector.iter_mut().for_each(|sum| *sum /= total);
     }
-    Ok((pooling, normalize))
 }
 
-fn of_module(folder: &Path, path: &str, size: usize) -> Result<Pooling> {
-    // Nothing has no part that is wrong, and would be read as the file system's root.
-    if path.is_empty() || !Path::new(path).components().all(|part| matches!(part, Component::Normal(_))) {
-        let path: String = path.chars().take(64).collect();
-        return Err(refused(format!("{FILE}: `{path}` is not inside the version's directory")));
-    }
-    let name = format!("{path}/config.json");
-    let config: Config = read(folder, &name)?;
-    if config.word_embedding_dimension.is_some_and(|dimension| dimension != size) {
-        return Err(refused(format!("{name}: the model has {size} columns, it says another number")));
-    }
-    let known = [
-        (config.pooling_mode_mean_tokens, Some(Pooling::Mean)),
-        (config.pooling_mode_cls_token, Some(Pooling::First)),
-        (config.pooling_mode_max_tokens, Some(Pooling::Max)),
-        (config.pooling_mode_mean_sqrt_len_tokens, None),
-        (config.pooling_mode_weightedmean_tokens, None),
-        (config.pooling_mode_lasttoken, None),
-    ];
-    let mut chosen = known.iter().filter(|(chosen, _)| *chosen);
-    match (chosen.next(), chosen.next()) {
-        (Some((_, Some(pooling))), None) => Ok(*pooling),
-        _ => Err(refused(format!("{name}: one of mean, cls and max is served, and it asks for something else"))),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_become_one_vector_in_each_way() {
+        let states = [1.0, 2.0, 3.0, -2.0, 2.0, 6.0];
+        for (pooling, expected) in [
+            (Pooling::Mean, [2.0, 2.0]),
+            (Pooling::First, [1.0, 2.0]),
+            (Pooling::Last, [2.0, 6.0]),
+            (Pooling::Max, [3.0, 6.0]),
+            (Pooling::WeightedMean, [13.0 / 6.0, 16.0 / 6.0]),
+            (Pooling::MeanSqrtLen, [6.0 / 3_f32.sqrt(), 6.0 / 3_f32.sqrt()]),
+        ] {
+            let mut out = vec![9.0];
+            pooling.pool(&states, 2, &mut out);
+            assert_eq!(out, [9.0, expected[0], expected[1]], "{pooling:?}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 use sluicegate_core::{Code, Error, Result, Tensor, TextOptions};
-use tokenizers::{EncodeInput, PaddingDirection, PostProcessor, Tokenizer, TruncationParams, TruncationStrategy};
+use tokenizers::{EncodeInput, Encoding, PaddingDirection, PostProcessor, Tokenizer, TruncationParams, TruncationStrategy};
 
 use crate::files::{bytes, failed, read_if_any, refused};
 
@@ -58,6 +58,10 @@ pub struct Tokens {
     pub ids: Vec<u32>,
     /// Which of a pair's texts each belongs to.
     pub types: Vec<u32>,
+    /// The text, where its places are told.
+    pub text: String,
+    /// The bytes of the text that each token is made of, where its places are told; special tokens have none.
+    pub spans: Vec<Option<(usize, usize)>>,
 }
 
 impl Text {
@@ -94,17 +98,21 @@ impl Text {
         Ok(Self { tokenizer, filler, max_length, truncate })
     }
 
-    /// The tokens of each row's text, or of each row's pair of texts. What is no UTF-8 is read as far as it is.
+    /// The tokens of each row's text, or of each row's pair of texts; with their places in it, where those are asked for. What is no UTF-8
+    /// is read as far as it is.
     ///
     /// # Errors
     /// [`Code::InvalidTensor`] where a text is too long and is not to be cut.
-    pub fn tokens(&self, inputs: &[Tensor]) -> Result<Vec<Tokens>> {
+    pub fn tokens(&self, inputs: &[Tensor], places: bool) -> Result<Vec<Tokens>> {
         let texts = |input: &Tensor| -> Result<Vec<String>> {
             let strings = input.strings().ok_or_else(|| failed("expected BYTES"))?;
             Ok(strings.iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect())
         };
         let [first, rest @ ..] = inputs else { return Err(failed("expected a text")) };
         let first = texts(first)?;
+        if places {
+            return first.into_iter().enumerate().map(|(row, text)| self.row_with_places(row, text)).collect();
+        }
         let asked: Vec<EncodeInput<'_>> = match rest.first() {
             None => first.into_iter().map(EncodeInput::from).collect(),
             Some(second) => first.into_iter().zip(texts(second)?).map(EncodeInput::from).collect(),
@@ -113,12 +121,33 @@ impl Text {
     }
 
     fn row(&self, row: usize, text: EncodeInput<'_>) -> Result<Tokens> {
-        let read = self.tokenizer.encode_fast(text, true).map_err(|error| failed(format!("{FILE}: {error}")))?;
+        self.checked(row, self.tokenizer.encode_fast(text, true))
+    }
+
+    fn row_with_places(&self, row: usize, text: String) -> Result<Tokens> {
+        let read = self.tokenizer.encode(text.as_str(), true);
+        let spans = read.as_ref().map_or_else(
+            |_| Vec::new(),
+            |read| {
+                let specials = read.get_special_tokens_mask();
+                read.get_offsets().iter().zip(specials).map(|(span, special)| (*special == 0).then_some(*span)).collect()
+            },
+        );
+        Ok(Tokens { text, spans, ..self.checked(row, read)? })
+    }
+
+    fn checked(&self, row: usize, read: tokenizers::Result<Encoding>) -> Result<Tokens> {
+        let read = read.map_err(|error| failed(format!("{FILE}: {error}")))?;
         let (count, most) = (read.get_ids().len(), self.max_length);
         match count {
             // Without special tokens a text may have none, and a mean of nothing is no number.
             0 => Err(Error::new(Code::InvalidTensor, format!("the text of row {row} has no tokens, and a model needs one"))),
-            _ if count <= most => Ok(Tokens { ids: read.get_ids().to_vec(), types: read.get_type_ids().to_vec() }),
+            _ if count <= most => Ok(Tokens {
+                ids: read.get_ids().to_vec(),
+                types: read.get_type_ids().to_vec(),
+                text: String::new(),
+                spans: Vec::new(),
+            }),
             _ if self.truncate => Err(failed(format!("{FILE}: {count} tokens came of row {row}, which was cut to {most}"))),
             _ => {
                 let hint = "`text.max_length` and `text.truncate` of the model say so";

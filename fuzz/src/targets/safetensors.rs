@@ -1,22 +1,65 @@
 //! A version in safetensors of which one file is mutated: it is served or it has a reason, and takes no memory that it has no use for.
 //!
-//! The first line of an input says which file of which version: `bert tokenizer.json`, `net model.safetensors`. Where weights begin
-//! with `*`, the length of their head is its true one.
+//! The first line of an input says which file of which version: `bert tokenizer.json`, `net model.safetensors`; versions other than
+//! these two are those of `tests/goldens/hub`. Where weights begin with `*`, the length of their head is its true one.
 
 use std::path::Path;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use sluicegate_core::{Code, Error, Shape, Tensor};
-use sluicegate_engine::{Engines, ModelFile, Options};
+use sluicegate_core::{Code, Dim, Error, Shape, Tensor};
+use sluicegate_engine::{Engines, ModelFile, Opened, Options};
+use sluicegate_testkit::process::repository;
 use sluicegate_testkit::{encoder, safetensors};
 
 use super::accepted;
 use crate::Memory;
 
+/// Versions of `tests/goldens/hub`, of which each does something that the others do not.
+const HUB: [&str; 8] = ["mpnet", "modernbert", "modernbert-classifier", "bert-tags", "vit", "resnet", "convnext", "convnextv2"];
+
+/// Most numbers of a picture that is computed.
+const PICTURE: usize = 3 * 64 * 64;
+
 pub(super) const WORDS: &[&str] = &[
     "bert ",
     "net ",
+    "mpnet ",
+    "modernbert ",
+    "modernbert-classifier ",
+    "bert-tags ",
+    "vit ",
+    "resnet ",
+    "convnext ",
+    "convnextv2 ",
+    DENSE,
+    DENSE_WEIGHTS,
+    PREPROCESSOR,
+    "linear.weight",
+    "linear.bias",
+    "in_features",
+    "out_features",
+    "use_residual",
+    "pooling_mode",
+    "weightedmean",
+    "layer_types",
+    "sliding_attention",
+    "local_attention",
+    "rope_parameters",
+    "rope_theta",
+    "problem_type",
+    "multi_label_classification",
+    "regression",
+    "image_size",
+    "patch_size",
+    "num_channels",
+    "hidden_sizes",
+    "depths",
+    "layer_type",
+    "bottleneck",
+    "shortest_edge",
+    "crop_size",
+    "relative_attention_num_buckets",
     CONFIG,
     TOKENIZER,
     WEIGHTS,
@@ -84,6 +127,9 @@ const INDEX: &str = "model.safetensors.index.json";
 const MODULES: &str = "modules.json";
 const POOLING: &str = "1_Pooling/config.json";
 const SENTENCES: &str = "sentence_bert_config.json";
+const DENSE: &str = "2_Dense/config.json";
+const DENSE_WEIGHTS: &str = "2_Dense/model.safetensors";
+const PREPROCESSOR: &str = "preprocessor_config.json";
 
 /// Longest reason.
 const REASON: usize = 2048;
@@ -94,18 +140,23 @@ pub(super) fn check(input: &[u8], memory: &mut Memory) -> Result<String, String>
     let line = std::str::from_utf8(&input[..at]).unwrap_or_default();
     let Some((version, name)) = line.split_once(' ') else { return Ok("no version".into()) };
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
-    let texts = match (version, name) {
+    match (version, name) {
         ("bert", CONFIG | TOKENIZER | WEIGHTS | INDEX | MODULES | POOLING | SENTENCES) => bert(folder.path()),
         ("net", CONFIG | WEIGHTS | INDEX) => net(folder.path()),
+        ("mpnet", DENSE | DENSE_WEIGHTS | POOLING) => of_the_hub(version, folder.path())?,
+        ("vit" | "resnet" | "convnext" | "convnextv2", PREPROCESSOR) => of_the_hub(version, folder.path())?,
+        (_, CONFIG | WEIGHTS) if HUB.contains(&version) => of_the_hub(version, folder.path())?,
         _ => return Ok("no file of a version".into()),
-    };
+    }
     let write = |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).map_err(|error| error.to_string());
     if name == INDEX {
         let whole = folder.path().join(WEIGHTS);
         std::fs::rename(whole, folder.path().join("one.safetensors")).map_err(|error| error.to_string())?;
     }
     match content {
-        [b'*', rest @ ..] if name == WEIGHTS => write(name, &[&head_length(rest).to_le_bytes()[..], rest].concat())?,
+        [b'*', rest @ ..] if name == WEIGHTS || name == DENSE_WEIGHTS => {
+            write(name, &[&head_length(rest).to_le_bytes()[..], rest].concat())?;
+        }
         _ => write(name, content)?,
     }
     let path = folder.path().join(CONFIG);
@@ -115,11 +166,9 @@ pub(super) fn check(input: &[u8], memory: &mut Memory) -> Result<String, String>
         Ok(opened) => opened,
         Err(error) => return refused(&error, Code::LoadFailed),
     };
-    if !opened.text || opened.inputs.len() > texts.len() {
-        return Ok(accepted("it is loaded"));
-    }
-    match memory.of(|| opened.instances[0].run(&texts[..opened.inputs.len()], &[0])) {
-        Ok(outputs) if outputs[0].shape().rows() == texts[0].elements() => Ok(accepted("it answers")),
+    let Some(rows) = rows(&opened) else { return Ok(accepted("it is loaded")) };
+    match memory.of(|| opened.instances[0].run(&rows, &[0])) {
+        Ok(outputs) if outputs[0].shape().rows() == rows[0].shape().rows() => Ok(accepted("it answers")),
         Ok(outputs) => Err(format!("an answer of shape {}", outputs[0].shape())),
         // Its files fit together, and not its computation: a token of a template, say, that there is no word for.
         Err(error) => refused(&error, Code::RunFailed),
@@ -144,8 +193,38 @@ fn head_length(head: &[u8]) -> u64 {
     }
 }
 
-/// A small BERT, with all the files that there may be, and texts for it.
-fn bert(folder: &Path) -> Vec<Tensor> {
+/// What it is asked, where it is asked something.
+fn rows(opened: &Opened) -> Option<Vec<Tensor>> {
+    let texts = |texts: [&'static str; 3]| {
+        Tensor::text(Shape::new(&[3]), texts.map(|text| Bytes::from_static(text.as_bytes())).to_vec())
+            .expect("three texts fill the shape")
+    };
+    let all = [texts(["", "the gates", "\u{1f427} aaaaaaaaaaaaaaaaaaaaaaaaaaaa!"]), texts(["water", "lock", ""])];
+    if opened.text && opened.inputs.len() <= all.len() {
+        return Some(all[..opened.inputs.len()].to_vec());
+    }
+    let [picture] = &opened.inputs[..] else { return None };
+    let sizes = picture.dims.iter().skip(1).map(Dim::fixed).collect::<Option<Vec<_>>>()?;
+    let count = sizes.iter().product::<usize>();
+    let shape = [vec![1], sizes].concat();
+    (shape.len() == 4 && count <= PICTURE)
+        .then(|| vec![Tensor::from_vec(Shape::new(&shape), vec![0.5_f32; count]).expect("as many numbers as the shape has")])
+}
+
+/// A copy of a version that is kept.
+fn of_the_hub(version: &str, folder: &Path) -> Result<(), String> {
+    let from = repository().join("tests/goldens/hub").join(version).join("1");
+    let copied = [CONFIG, TOKENIZER, WEIGHTS, MODULES, POOLING, SENTENCES, DENSE, DENSE_WEIGHTS, PREPROCESSOR];
+    for name in copied.into_iter().filter(|name| from.join(name).is_file()) {
+        let to = folder.join(name);
+        std::fs::create_dir_all(to.parent().unwrap_or(folder)).map_err(|error| error.to_string())?;
+        std::fs::copy(from.join(name), to).map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+/// A small BERT, with all the files that there may be.
+fn bert(folder: &Path) {
     encoder::write(folder, &encoder::config("BertModel"), &encoder::weights(""));
     let module = |kind: &str, path: &str| json!({ "path": path, "type": format!("sentence_transformers.models.{kind}") });
     let put = |name: &str, value: Value| {
@@ -155,17 +234,11 @@ fn bert(folder: &Path) -> Vec<Tensor> {
     put(MODULES, json!([module("Transformer", ""), module("Pooling", "1_Pooling"), module("Normalize", "2_Normalize")]));
     put(POOLING, json!({ "word_embedding_dimension": encoder::SIZE, "pooling_mode_mean_tokens": true }));
     put(SENTENCES, json!({ "max_seq_length": 8 }));
-    let texts = |texts: [&'static str; 3]| {
-        Tensor::text(Shape::new(&[3]), texts.map(|text| Bytes::from_static(text.as_bytes())).to_vec())
-            .expect("three texts fill the shape")
-    };
-    vec![texts(["", "the gates", "\u{1f427} aaaaaaaaaaaaaaaaaaaaaaaaaaaa!"]), texts(["water", "lock", ""])]
 }
 
 /// A net of one layer.
-fn net(folder: &Path) -> Vec<Tensor> {
+fn net(folder: &Path) {
     let config =
         json!({ "model_type": "feed_forward", "input": { "shape": [2] }, "layers": [{ "type": "linear", "name": "a" }] });
     safetensors::version(folder, &config, &[("a.weight", &[1, 2], vec![1.0, 2.0]), ("a.bias", &[1], vec![3.0])]);
-    Vec::new()
 }
