@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sluicegate_core::split::Share;
 
 use super::models::Pinned;
-use super::text::{Count, Duration};
+use super::text::{Count, Duration, as_text};
 
 /// How traffic moves from `version` to a candidate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -237,38 +237,10 @@ impl fmt::Display for Amount {
     }
 }
 
-macro_rules! as_text {
-    ($($type:ident $title:literal),*) => {$(
-        impl TryFrom<String> for $type {
-            type Error = String;
-
-            fn try_from(text: String) -> Result<Self, String> {
-                text.parse()
-            }
-        }
-
-        impl From<$type> for String {
-            fn from(value: $type) -> String {
-                value.to_string()
-            }
-        }
-
-        impl JsonSchema for $type {
-            fn inline_schema() -> bool {
-                true
-            }
-
-            fn schema_name() -> Cow<'static, str> {
-                stringify!($type).into()
-            }
-
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({ "type": ["string", "integer"], "title": $title })
-            }
-        }
-    )*};
-}
-as_text!(Portion "percentage", Amount "percentage, duration or number");
+as_text!(
+    Portion { "type": ["string", "integer"], "title": "percentage" },
+    Amount { "type": ["string", "integer"], "title": "percentage, duration or number" }
+);
 
 impl Sticky {
     /// Whether nothing is named.

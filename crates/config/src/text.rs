@@ -303,8 +303,9 @@ impl<const MIN: u32, const MAX: u32> JsonSchema for Auto<MIN, MAX> {
     }
 }
 
+/// What is written as text and read by its `FromStr`, with this schema.
 macro_rules! as_text {
-    ($($type:ident $title:literal $pattern:literal),*) => {$(
+    ($($type:ident $schema:tt),*) => {$(
         impl TryFrom<String> for $type {
             type Error = String;
 
@@ -329,16 +330,17 @@ macro_rules! as_text {
             }
 
             fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({ "type": "string", "title": $title, "pattern": $pattern })
+                json_schema!($schema)
             }
         }
     )*};
 }
+pub(super) use as_text;
 as_text!(
-    Duration "duration" "^[0-9]+ *(ns|us|ms|s|m|h|d)$",
-    Size "size" "^[0-9]+ *(B|KiB|MiB|GiB|kB|MB|GB)$",
-    Address "address" "^.+:[0-9]{1,5}$",
-    FileRef "file with a secret" "^file:.+$"
+    Duration { "type": "string", "title": "duration", "pattern": "^[0-9]+ *(ns|us|ms|s|m|h|d)$" },
+    Size { "type": "string", "title": "size", "pattern": "^[0-9]+ *(B|KiB|MiB|GiB|kB|MB|GB)$" },
+    Address { "type": "string", "title": "address", "pattern": "^.+:[0-9]{1,5}$" },
+    FileRef { "type": "string", "title": "file with a secret", "pattern": "^file:.+$" }
 );
 
 #[cfg(test)]
