@@ -331,8 +331,9 @@ impl App {
 
         let signal = signals.terminated().await;
         signals.exit_at_next();
-        tracing::info!(signal = signal.name(), grace = ?config.shutdown.grace.get(), "going: not ready, then no new connections");
+        // Told once it is so: who reads the line may ask for readiness at once.
         going.store(true, Ordering::Release);
+        tracing::info!(signal = signal.name(), grace = ?config.shutdown.grace.get(), "going: not ready, then no new connections");
         tokio::time::sleep(config.shutdown.not_ready.get()).await;
         shutdown.begin();
         match tokio::try_join!(served, called) {
