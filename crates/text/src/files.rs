@@ -17,7 +17,7 @@ const LONGEST: usize = 800;
 /// Reads a file of JSON in a version's directory.
 ///
 /// # Errors
-/// Those of [`bytes`] and of [`parse`].
+/// Those of [`bytes()`] and of [`parse`].
 pub fn read<T: DeserializeOwned>(folder: &Path, name: &str) -> Result<T> {
     parse(name, &bytes(folder, name)?)
 }
