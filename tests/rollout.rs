@@ -178,10 +178,18 @@ fn blue_and_green_switch_when_a_person_says_so_and_back() {
     assert_eq!(said(&client.request(&x()).expect("an answer")).1, 1.0);
     let smoke = client.request(&x().header("x-sluicegate-variant", "candidate")).expect("an answer");
     assert_eq!(said(&smoke), ("candidate".to_owned(), 2.0));
+    let named = |alias: &str| {
+        let path = format!("/v2/models/m/versions/{alias}/infer");
+        gateway.client().request(&Request::post(&path, infer(&[1, 2], &[0.0, 0.0]).to_string())).expect("an answer")
+    };
+    assert_eq!((said(&named("candidate")).1, said(&named("stable")).1), (2.0, 1.0), "each by its name");
     let ops = format!("http://{}", gateway.ops());
     let promoted = process::run(process::command(["promote", "m", "--ops", &ops, "--by", "ada"]));
     assert!(promoted.status.success() && promoted.out.contains("promoted"), "{promoted:?}");
     assert_eq!(said(&client.request(&x()).expect("an answer")).1, 2.0, "from the answer of the command on");
+    wait_for("the candidate is called stable", || {
+        (named("candidate").status == 404 && said(&named("stable")).1 == 2.0).then_some(())
+    });
     assert_eq!(command(&gateway, "rollback").status, 200);
     assert_eq!(said(&client.request(&x()).expect("an answer")).1, 1.0, "likewise");
     let refused = process::run(process::command(["resume", "m", "--ops", &ops]));

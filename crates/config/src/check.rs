@@ -171,12 +171,13 @@ impl Checker<'_> {
                 let expected = "an alias is 1 to 63 letters, digits, `.`, `_` or `-`, does not begin with a dot and is no number";
                 self.refuse(path!["models", index, "aliases", &**alias], format_args!("`{alias}` is no alias: {expected}"));
             }
+            let is_candidate = model.rollout.as_ref().is_some_and(|rollout| rollout.candidate.0 == *version);
             let is_served = match &model.also {
                 Also::All => true,
                 Also::These(versions) => versions.contains(version) || model.version == Version::Is(version.clone()),
-            };
+            } || is_candidate;
             if !is_served {
-                let expected = "expected a version that is served, by `version` or by `also`";
+                let expected = "expected a version that is served, by `version`, by `also` or as the candidate of a rollout";
                 self.refuse(path!["models", index, "aliases", &**alias], format_args!("{expected}, got {version}"));
             }
         }

@@ -158,12 +158,23 @@ fn every_error_is_listed_in_the_order_of_the_file() {
 #[test]
 fn an_alias_is_a_word_for_a_version_that_is_served() {
     let of = |keys: &str| parse(&format!("models: [ {{ name: fraud, {keys} }} ]"));
-    for good in ["also: all, aliases: { stable: 1, old.one: 2 }", "version: 3, aliases: { stable: 3 }", "aliases: {}"] {
+    for good in [
+        "also: all, aliases: { stable: 1, old.one: 2 }",
+        "version: 3, aliases: { stable: 3 }",
+        "aliases: {}",
+        "version: 1, rollout: { candidate: 2 }, aliases: { next: 2 }",
+    ] {
         assert!(of(good).is_ok(), "{good}");
     }
     for (bad, why) in [
-        ("also: [1], aliases: { stable: 2 }", "expected a version that is served, by `version` or by `also`, got 2"),
-        ("aliases: { stable: 2 }", "expected a version that is served, by `version` or by `also`, got 2"),
+        (
+            "also: [1], aliases: { stable: 2 }",
+            "expected a version that is served, by `version`, by `also` or as the candidate of a rollout, got 2",
+        ),
+        (
+            "aliases: { stable: 2 }",
+            "expected a version that is served, by `version`, by `also` or as the candidate of a rollout, got 2",
+        ),
         ("also: all, aliases: { '7': 2 }", "`7` is no alias: an alias is 1 to 63 letters"),
         ("also: all, aliases: { '@x': 2 }", "`@x` is no alias: an alias is 1 to 63 letters"),
         ("also: all, aliases: { a/b: 2 }", "`a/b` is no alias: an alias is 1 to 63 letters"),

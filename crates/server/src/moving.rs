@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
-use sluicegate_core::{Code, Error, Result};
+use sluicegate_core::{Code, Error, Result, VersionRef};
 use sluicegate_gateway::Splits;
 use sluicegate_outbound::webhook::{Hook, Hooks, Pace};
 use sluicegate_outbound::{Address, Secret};
@@ -60,7 +60,7 @@ impl Standing {
     }
 }
 
-/// What is declared, with the versions that rollouts ask for.
+/// What is declared, with the versions that rollouts ask for, under the names that they have there where nothing else has them.
 fn place(mut declared: Declared, placements: &Placements) -> Declared {
     if let Declared::Models(specs, _) = &mut declared {
         for spec in specs {
@@ -70,6 +70,10 @@ fn place(mut declared: Declared, placements: &Placements) -> Declared {
                 && !numbers.contains(&beside)
             {
                 numbers.push(beside);
+            }
+            let called = [("stable", Some(placement.answers)), ("candidate", placement.candidate)];
+            for (alias, version) in called.into_iter().filter_map(|(alias, version)| Some((alias, version?))) {
+                Arc::make_mut(&mut spec.aliases).entry(alias.into()).or_insert(VersionRef::Number(version));
             }
         }
     }

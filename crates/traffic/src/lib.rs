@@ -45,6 +45,8 @@ pub struct Placement {
     pub answers: u64,
     /// Who is loaded beside it: the candidate before it is promoted, stable after.
     pub beside: Option<u64>,
+    /// Who is called the candidate, as long as nothing is decided.
+    pub candidate: Option<u64>,
 }
 
 /// Which versions rollouts ask for.

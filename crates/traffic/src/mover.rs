@@ -155,9 +155,9 @@ impl Mover {
     pub(crate) fn placement(&self) -> Placement {
         let Spec { stable, candidate, .. } = self.declared.spec;
         match self.state.phase {
-            Phase::Running | Phase::Paused => Placement { answers: stable, beside: Some(candidate) },
-            Phase::Promoted => Placement { answers: candidate, beside: Some(stable) },
-            Phase::RolledBack => Placement { answers: stable, beside: None },
+            Phase::Running | Phase::Paused => Placement { answers: stable, beside: Some(candidate), candidate: Some(candidate) },
+            Phase::Promoted => Placement { answers: candidate, beside: Some(stable), candidate: None },
+            Phase::RolledBack => Placement { answers: stable, beside: None, candidate: None },
         }
     }
 
