@@ -133,6 +133,43 @@ fn without_the_database_serving_goes_on_and_may_only_become_safer() {
 }
 
 #[test]
+fn a_database_that_hangs_holds_up_no_rollback() {
+    let Some(cluster) = Cluster::start() else { return };
+    let limits = "limits: { error_rate: 20%, min_samples: 20 }";
+    let keys = format!("strategy: canary, steps: [ {{ weight: 50%, pause: true }} ], {limits}");
+    let (folder, config) = setting(&cluster, &keys);
+    // It fails for an index above 2.
+    folder.publish("bad", 1, &onnx::big(1));
+    folder.publish("bad", 2, &onnx::fails_on_some());
+    let also = format!("  - {{ name: bad, version: 1, rollout: {{ candidate: 2, {keys} }} }}\n");
+    let gateway = Gateway::start(&folder, &(config + &also));
+    let client = || Client::new(gateway.ops());
+    let view = |model: &str| client().get(&format!("/models/{model}/rollout")).expect("an answer").json();
+    for model in ["m", "bad"] {
+        wait_for("it waits for a person", || (view(model)["phase"] == "paused").then_some(()));
+    }
+    cluster.signal("STOP");
+    let request = json!({ "inputs": [{ "name": "index", "datatype": "INT64", "shape": [1], "data": [7] }] }).to_string();
+    let mut caller = gateway.client();
+    wait_for("a limit takes the candidate back", || {
+        let response = caller.request(&Request::post(&infer_path("bad"), request.clone())).expect("an answer");
+        assert_eq!(response.status, 200, "{}", response.text());
+        (view("bad")["phase"] == "rolled_back").then_some(())
+    });
+    assert_eq!(view("m")["phase"], "paused");
+    assert_eq!(command(&gateway, "rollback"), 200, "and so does a person");
+    assert!((0..100).all(|_| ask(&mut caller) == 1.0));
+    assert!(view("m")["cut_off"].is_string());
+    cluster.signal("CONT");
+    for model in ["m", "bad"] {
+        wait_for("it is kept, once the database answers", || view(model)["cut_off"].is_null().then_some(()));
+        let events = client().get(&format!("/models/{model}/events")).expect("an answer").json();
+        let kinds: Vec<_> = events["events"].as_array().into_iter().flatten().map(|event| event["kind"].clone()).collect();
+        assert_eq!(kinds, ["rollout.started", "rollout.paused", "rollout.rolled_back"]);
+    }
+}
+
+#[test]
 fn a_gateway_that_starts_without_its_database_serves_the_stable_version_and_goes_on_once_it_is_there() {
     let Some(cluster) = Cluster::start() else { return };
     let (folder, config) = setting(&cluster, "strategy: canary, steps: [ { weight: 100%, pause: true } ]");

@@ -25,12 +25,18 @@ use crate::database::{Access, Columns, Database, Given, Statements, Value, Work}
 use crate::place::Secret;
 use crate::schema;
 
-/// Longest that a call takes, a new session included.
-const CALL: Duration = Duration::from_secs(10);
+/// Longest that the first call takes, which may wait for another replica that makes the tables.
+const OPEN: Duration = Duration::from_secs(10);
 
-/// The bounds in the server are shorter than [`CALL`]: what this side has given up is over there, too, soon after.
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = '5s'; SET LOCAL lock_timeout = '5s'; \
-                     SET LOCAL idle_in_transaction_session_timeout = '10s'";
+/// Longest that any other call takes, a new session included: traffic is not looked at meanwhile.
+const CALL: Duration = Duration::from_secs(2);
+
+/// Longest that one of several hosts is waited for, so that the next one is tried in time.
+const CONNECT: Duration = Duration::from_secs(1);
+
+/// The bounds in the server are no longer than [`CALL`]: what this side has given up is over there, too, soon after.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = '1500ms'; SET LOCAL lock_timeout = '1500ms'; \
+                     SET LOCAL idle_in_transaction_session_timeout = '2s'";
 
 /// What those who change the schema wait for: "sluicegate" in ASCII, cut to eight bytes.
 const SCHEMA_LOCK: i64 = i64::from_be_bytes(*b"sluicega");
@@ -60,7 +66,7 @@ impl Postgres {
         let runtime =
             runtime.map_err(|error| Error::new(Code::Io, format!("state.postgres: no runtime for the session: {error}")))?;
         let mut postgres = Self { url, runtime, session: None };
-        postgres.session = Some(postgres.renew(Instant::now() + CALL)?);
+        postgres.session = Some(postgres.renew(Instant::now() + OPEN)?);
         Ok(postgres)
     }
 
@@ -70,8 +76,7 @@ impl Postgres {
         if config.get_application_name().is_none() {
             config.application_name("sluicegate");
         }
-        // For each of several hosts, so that the next one is tried in time.
-        config.connect_timeout(*config.get_connect_timeout().unwrap_or(&Duration::from_secs(5)));
+        config.connect_timeout(*config.get_connect_timeout().unwrap_or(&CONNECT));
         let tls = settings.over_tls.then(|| tls::connector(settings.root.as_deref())).transpose()?;
         let (client, socket) = wait(&self.runtime, deadline, "the session could not be opened", async {
             match tls {
@@ -209,10 +214,7 @@ fn wait<T>(
 ) -> Result<T> {
     match runtime.block_on(async { timeout_at(deadline, work).await }) {
         Ok(done) => done.map_err(|error| failed(what, &error)),
-        Err(_) => {
-            let message = format!("state.postgres: {what}: the database did not answer within {} s", CALL.as_secs());
-            Err(Error::new(Code::Io, message))
-        }
+        Err(_) => Err(Error::new(Code::Io, format!("state.postgres: {what}: the database did not answer in time"))),
     }
 }
 

@@ -86,7 +86,8 @@ pub struct Prepared {
 impl Prepared {
     /// Reads how far each declared rollout came.
     pub fn new(mut setup: Setup, declared: Vec<Declared>) -> Self {
-        let movers = declared.into_iter().map(|declared| Mover::new(declared, &mut setup.journal, now())).collect();
+        let movers =
+            declared.into_iter().map(|declared| Mover::new(declared, setup.splits.clone(), &mut setup.journal, now())).collect();
         Self { setup, movers }
     }
 
@@ -115,7 +116,7 @@ impl Prepared {
             views: views.clone(),
             failures: Failures::new(status),
         };
-        thread.movers.iter().for_each(|mover| mover.apply(&thread.setup.splits));
+        thread.movers.iter().for_each(Mover::apply);
         thread.show();
         let run = move || thread.run(&inbox, &place);
         let started = std::thread::Builder::new().name("traffic".into()).spawn(run);
@@ -199,15 +200,15 @@ impl Thread {
         for declared in declared {
             let mover = match before.remove(&declared.model) {
                 Some(mover) if *mover.declared() == declared => mover,
-                _ => Mover::new(declared, &mut self.setup.journal, now()),
+                _ => Mover::new(declared, self.setup.splits.clone(), &mut self.setup.journal, now()),
             };
             self.movers.push(mover);
         }
-        for (model, mover) in &before {
-            self.setup.splits.set(model, None);
+        for mover in before.values() {
+            mover.withdraw();
             shown::gone(mover);
         }
-        self.movers.iter().for_each(|mover| mover.apply(&self.setup.splits));
+        self.movers.iter().for_each(Mover::apply);
     }
 
     fn command(&mut self, model: &str, command: Command, by: Option<String>, reason: Option<String>) -> Result<Value> {
@@ -219,10 +220,9 @@ impl Thread {
     }
 }
 
-/// What was decided takes effect first, and is told then.
+/// What was decided has taken effect when it is told.
 fn tell(setup: &Setup, mover: &Mover, moved: Option<Moved>) {
     let Some(moved) = moved else { return };
-    mover.apply(&setup.splits);
     metrics::counter!(metric::ROLLOUT_DECISIONS, "model" => mover.model().to_string(), "kind" => moved.kind.name())
         .increment(u64::from(moved.event.is_some()));
     if let Some(event) = moved.event {

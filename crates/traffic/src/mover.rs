@@ -44,6 +44,7 @@ pub struct Declared {
 /// One model's rollout.
 pub(crate) struct Mover {
     declared: Declared,
+    splits: Splits,
     state: State,
     /// Where this stage is counted. A request counts for the stage whose share it was drawn with.
     tally: Ledger,
@@ -92,13 +93,14 @@ pub(crate) struct Moved {
 }
 
 impl Mover {
-    pub(crate) fn new(declared: Declared, journal: &mut Journal, now_ms: u64) -> Self {
+    pub(crate) fn new(declared: Declared, splits: Splits, journal: &mut Journal, now_ms: u64) -> Self {
         let digest = declared.spec.digest();
         let queries = Queries::start(&declared.spec);
         let mut mover = Self {
             state: State::new(digest.clone(), 0),
             mirror: Arc::new(Mirror::new(declared.compare.0, declared.compare.1)),
             declared,
+            splits,
             tally: Ledger::default(),
             before: Ledger::default(),
             counted: Numbers::default(),
@@ -162,7 +164,7 @@ impl Mover {
     }
 
     /// Sets the split to what was decided.
-    pub(crate) fn apply(&self, splits: &Splits) {
+    pub(crate) fn apply(&self) {
         let Declared { model, spec, sticky, fallback, allow_override, .. } = &self.declared;
         let (share, mirrored) = shares(spec, &self.state);
         let split = Split {
@@ -179,7 +181,12 @@ impl Mover {
             tally: self.tally.tally.clone(),
         };
         // Also after the end: the versions are named until the registry has what is decided as the one that answers.
-        splits.set(model, Some(&Arc::new(split)));
+        self.splits.set(model, Some(&Arc::new(split)));
+    }
+
+    /// The model has no rollout any more.
+    pub(crate) fn withdraw(&self) {
+        self.splits.set(&self.declared.model, None);
     }
 
     /// Looks once: counts, exchanges, decides.
@@ -329,26 +336,23 @@ impl Mover {
             sentence: decision.sentence.clone(),
             record,
         };
+        let before = self.state.clone();
         let is_safer = decision.next.phase == Phase::RolledBack;
-        match journal.advance(model.as_str(), &self.state, &entry) {
+        if is_safer {
+            // It takes effect before it is kept: no database holds up who is to be rescued. The revision stays that of what is kept.
+            self.enter(State { revision: before.revision, ..decision.next.clone() });
+        }
+        let unkept = format!("{id}-unkept");
+        match journal.advance(model.as_str(), &before, &entry) {
             Ok(true) => {}
-            // A rollback takes effect here whoever decided first, and is told to all when they are met.
-            Ok(false) if is_safer => self.exchanged_ms = 0,
             Ok(false) => {
                 self.exchanged_ms = 0;
-                return Ok(None);
-            }
-            Err(error) if is_safer => {
-                self.cut_off = Some(error.message().to_owned());
-                let mut next = decision.next.clone();
-                // It is not the revision that is kept.
-                next.revision = self.state.revision;
-                self.enter(next);
-                return Ok(Some(self.moved(decision, id)));
+                // It is told to all when they are met.
+                return Ok(is_safer.then(|| self.moved(decision, unkept)));
             }
             Err(error) => {
                 self.cut_off = Some(error.message().to_owned());
-                return Err(error);
+                return if is_safer { Ok(Some(self.moved(decision, unkept))) } else { Err(error) };
             }
         }
         self.enter(decision.next.clone());
@@ -365,6 +369,7 @@ impl Mover {
             self.before = std::mem::take(&mut self.tally);
         }
         self.state = next;
+        self.apply();
     }
 
     fn moved(&self, decision: &Decision, id: String) -> Moved {

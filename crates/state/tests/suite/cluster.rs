@@ -131,6 +131,13 @@ impl Cluster {
         self.tool("pg_ctl", &["stop", "-D", "data", "-m", mode, "-w", "-s"]);
     }
 
+    /// Sends a signal to every process of the server: `STOP` leaves it listening, and answering nobody, until `CONT`.
+    #[allow(dead_code, reason = "for the tests of the whole process")]
+    pub(crate) fn signal(&self, name: &str) {
+        let script = format!("p=$(head -n 1 data/postmaster.pid); kill -{name} $p $(cat /proc/$p/task/$p/children)");
+        run(command("sh", &self.directory).args(["-c", &script]));
+    }
+
     /// Has it speak TLS as `localhost`; the file of the authority that says so.
     pub(crate) fn speak_tls(&self) -> PathBuf {
         let script = "set -e; key='-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes'; echo subjectAltName=DNS:localhost >san; \
