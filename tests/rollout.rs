@@ -58,8 +58,8 @@ fn a_candidate_that_fails_costs_its_callers_nothing_and_goes_by_itself() {
     let back = wait_for("it is rolled back", || {
         for _ in 0..20 {
             asked += 1;
-            // One of ten is one that the candidate fails.
-            let index = if asked.is_multiple_of(10) { 7 } else { 1 };
+            // Three of a hundred are such as the candidate fails.
+            let index = if asked % 100 < 3 { 7 } else { 1 };
             let response = client.request(&Request::post(&infer_path("m"), ask(index))).expect("an answer");
             assert_eq!(response.status, 200, "no caller sees it: {}", response.text());
             if response.header("x-model-fallback") == Some("candidate") {
