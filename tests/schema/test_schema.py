@@ -30,10 +30,12 @@ counted: Counter[str] = Counter()
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """The sample models, and a made one whose signature says nothing but types."""
+    """The sample models, one of them with a rollout, and a made one whose signature says nothing but types."""
     registry = tmp_path_factory.mktemp("made")
     zoo.write(registry)
     models = [{"name": name, "registry": "samples"} for name in SAMPLES] + [{"name": MADE, "registry": "made"}]
+    rollout = {"strategy": "canary", "candidate": 3, "steps": [{"weight": "50%", "pause": True}]}
+    next(model for model in models if model["name"] == "fraud").update(version="2", rollout=rollout)
     registries = {"samples": ROOT / "models", "made": registry}
     with running(tmp_path_factory.mktemp("gateway"), "onnxruntime", registries, models) as gateway:
         yield gateway
@@ -81,6 +83,7 @@ def test_models_that_are_served_are_as_they_are_documented(gateway, tmp_path):
         *("--include-path-regex", r"\{model\}", "--max-examples", "100"),
         served=served,
     )
+    assert seen["GET /models/{model}/rollout 200"] and seen["GET /models/{model}/events 200"]
     taken = sum(count for what, count in seen.items() if what.endswith(" 200"))
     assert taken > seen.total() // 10, f"nearly all are refused: {by_status(seen)}"
 

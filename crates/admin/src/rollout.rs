@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, Request, State};
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -75,13 +76,15 @@ async fn events(
     State(api): State<Api>,
     traffic: Extension<Arc<Traffic>>,
     Path(model): Path<String>,
-    Query(page): Query<Page>,
+    page: Result<Query<Page>, QueryRejection>,
     request: Request,
 ) -> Response {
-    let outcome = match known(&api, &model) {
-        Ok(()) => traffic.events(&model, page.after, page.limit.unwrap_or(100).min(PAGE)).await,
-        Err(error) => Err(error),
-    };
+    let outcome = async {
+        known(&api, &model)?;
+        let Query(page) = page.map_err(|refused| unread(&refused))?;
+        traffic.events(&model, page.after, page.limit.unwrap_or(100).min(PAGE)).await
+    }
+    .await;
     told(&request, outcome.map(|events| json!({ "model": model, "events": events })))
 }
 
@@ -89,11 +92,12 @@ async fn command(
     State(api): State<Api>,
     traffic: Extension<Arc<Traffic>>,
     Path((model, verb)): Path<(String, String)>,
-    Query(asked): Query<Asked>,
+    asked: Result<Query<Asked>, QueryRejection>,
     request: Request,
 ) -> Response {
     let outcome = async move {
         known(&api, &model)?;
+        let Query(asked) = asked.map_err(|refused| unread(&refused))?;
         let command: Command = verb.parse().map_err(|message: String| Error::new(Code::NotFound, message))?;
         traffic.command(&model, command, asked.by, asked.reason).await
     }
@@ -105,6 +109,10 @@ fn known(api: &Api, model: &str) -> Result<()> {
     let table = api.gateway.published().load();
     let unknown = || Error::new(Code::UnknownModel, format!("no model is called `{model}`"));
     table.models.get(model).map(|_| ()).ok_or_else(unknown)
+}
+
+fn unread(refused: &QueryRejection) -> Error {
+    Error::new(Code::Malformed, refused.body_text())
 }
 
 fn told(request: &Request, outcome: Result<serde_json::Value>) -> Response {

@@ -4,7 +4,7 @@ mod text;
 
 use serde_json::{Value, json};
 
-use super::operation::failure;
+use super::operation::{self, failure};
 use super::protocol::parameters;
 use super::{Described, Info, Parts, example, json_content, reference};
 
@@ -164,12 +164,7 @@ fn object(keys: &[&str]) -> Value {
 
 /// An answer of JSON; `signed` where a version gave it.
 fn answered(schema: &Value, signed: bool) -> Value {
-    let mut headers = json!({ "x-request-id": reference("headers", "RequestId") });
-    if signed {
-        headers["x-model-version"] = reference("headers", "ModelVersion");
-        headers["x-model-digest"] = reference("headers", "ModelDigest");
-        headers["x-cache"] = reference("headers", "Cache");
-    }
+    let headers = if signed { operation::answered() } else { json!({ "x-request-id": reference("headers", "RequestId") }) };
     json!({ "description": "Successful Response", "headers": headers, "content": json_content(schema) })
 }
 

@@ -8,6 +8,7 @@ mod extensions;
 mod landing;
 mod operation;
 mod protocol;
+mod rollouts;
 mod schema;
 #[cfg(test)]
 mod tests;

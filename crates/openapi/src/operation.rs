@@ -7,6 +7,18 @@ use serde_json::{Map, Value, json};
 use super::example::{self, Example};
 use super::{Described, Parts, json_content, reference, schema};
 
+/// The headers of an answer that a model gave.
+pub(super) fn answered() -> Value {
+    json!({
+        "x-request-id": reference("headers", "RequestId"),
+        "x-model-version": reference("headers", "ModelVersion"),
+        "x-model-digest": reference("headers", "ModelDigest"),
+        "x-model-variant": reference("headers", "ModelVariant"),
+        "x-model-fallback": reference("headers", "ModelFallback"),
+        "x-cache": reference("headers", "Cache"),
+    })
+}
+
 /// Adds the operation of a version under the model's own path, or `pinned` under `model@version`.
 pub(super) fn add(parts: &mut Parts, model: &Described<'_>, pinned: bool) {
     let name = model.name.as_str();
@@ -27,12 +39,7 @@ pub(super) fn add(parts: &mut Parts, model: &Described<'_>, pinned: bool) {
     };
     let answered = json!({
         "description": if several { "An object for one record, an array for an array." } else { "The answer." },
-        "headers": {
-            "x-request-id": reference("headers", "RequestId"),
-            "x-model-version": reference("headers", "ModelVersion"),
-            "x-model-digest": reference("headers", "ModelDigest"),
-            "x-cache": reference("headers", "Cache"),
-        },
+        "headers": answered(),
         "content": content(&shape(&prediction), example::prediction(model.signature), several),
     });
     let version = model.version;
@@ -70,6 +77,8 @@ pub(super) fn add_shared(parts: &mut Parts) {
         ("RequestId", header("The id of this request: the one that was sent, else a new one.")),
         ("ModelVersion", header("The version that really answered.")),
         ("ModelDigest", header("The digest of that version's content.")),
+        ("ModelVariant", header("Where the model has a rollout: who gave the answer, `stable` or `candidate`.")),
+        ("ModelFallback", header("`candidate` where stable answered because the candidate failed to.")),
         ("Cache", header("Where the model has a cache: whether the answer was in it (`hit`) or not (`miss`).")),
         ("RetryAfter", seconds),
     ] {

@@ -3,11 +3,11 @@
 use serde_json::{Value, json};
 use sluicegate_core::DType;
 
-use super::operation::failure;
-use super::{Described, Info, Parts, example, extensions, json_content, landing, reference};
+use super::operation::{answered, failure};
+use super::{Described, Info, Parts, example, extensions, json_content, landing, reference, rollouts};
 
 pub(super) const V2: &str = "Open Inference Protocol";
-const MODELS: &str = "Models";
+pub(super) const MODELS: &str = "Models";
 
 /// Adds the generic routes; their examples are of one model, the first that the V2 protocol has a JSON example for.
 pub(super) fn add(parts: &mut Parts, info: &Info<'_>, models: &[Described<'_>]) {
@@ -34,6 +34,7 @@ pub(super) fn add(parts: &mut Parts, info: &Info<'_>, models: &[Described<'_>]) 
         add_get(parts, V2, "model_ready", &format!("{path}/ready"), "Is the model ready?", "ModelReady");
         add_infer(parts, &format!("{path}/infer"), request.as_ref());
     }
+    rollouts::add(parts);
     extensions::add(parts);
     landing::add(parts, info, shown);
 }
@@ -81,12 +82,7 @@ fn add_infer(parts: &mut Parts, path: &str, request: Option<&Value>) {
         "responses": {
             "200": {
                 "description": "The outputs. Numbers that are not finite are `null` in JSON.",
-                "headers": {
-                    "x-request-id": reference("headers", "RequestId"),
-                    "x-model-version": reference("headers", "ModelVersion"),
-                    "x-model-digest": reference("headers", "ModelDigest"),
-                    "x-cache": reference("headers", "Cache"),
-                },
+                "headers": answered(),
                 "content": {
                     "application/json": { "schema": reference("schemas", "InferenceResponse") },
                     "application/octet-stream": binary,
