@@ -5,11 +5,7 @@ import base64
 import os
 import ssl
 import subprocess
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -18,36 +14,12 @@ from cloudevents.http import from_http
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from gateway import ROOT, missing
+from receiver import receiver
 
 EMIT = ROOT / "target/debug/examples/emit"
 SECRET = "whsec_" + base64.b64encode(os.urandom(32)).decode()
 KINDS = ["started", "step", "paused", "resumed", "promoted", "rolled_back"]
 TYPES = [f"io.sluicegate.rollout.{kind}" for kind in KINDS] + ["io.sluicegate.model.failed"]
-
-Requests = list[tuple[dict[str, str], bytes]]
-
-
-@contextmanager
-def receiver(context: ssl.SSLContext | None = None) -> Iterator[tuple[str, Requests]]:
-    """Its address, and the requests that it gets."""
-    got: Requests = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            got.append(({name.lower(): value for name, value in self.headers.items()}, body))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        if context:
-            server.socket = context.wrap_socket(server.socket, server_side=True)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"{'https' if context else 'http'}://localhost:{server.server_port}/events", got
-        server.shutdown()
 
 
 def emit(url: str, secret: str = SECRET, **environment: str) -> str:
