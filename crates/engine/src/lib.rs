@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`Engine`] (the trait alone), [`device`], [`options`], [`open`](mod@open) (which engine loads a
 //! model), `graph` (what a file says of itself; over `wire`), `onnx` (ONNX Runtime), `tract`, `reading` (a graph of
-//! tokens as a model that reads text), `candle` (safetensors), [`system`]. Every engine of ONNX passes the one suite in `tests/conformance.rs`.
+//! tokens as a model that reads text), `candle` (safetensors), [`system`]. Every engine passes the one suite in `tests/conformance.rs`.
 
 pub mod device;
 pub mod open;

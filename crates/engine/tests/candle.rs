@@ -1,15 +1,13 @@
-//! Models in safetensors: nets that are declared, and what is refused.
+//! Models in safetensors: nets that are declared, and what is refused. What every engine promises is in `conformance.rs`.
 
 #![cfg(feature = "candle")]
 
-use std::num::NonZeroUsize;
 use std::path::Path;
 
-use bytes::Bytes;
 use serde_json::{Value, json};
 use sluicegate_core::signature::Kind;
-use sluicegate_core::{Code, DType, Dim, Error, Shape, Tensor};
-use sluicegate_engine::{Device, Engine, EngineChoice, Engines, ModelFile, Opened, Options};
+use sluicegate_core::{Code, Dim, Error, Shape, Tensor};
+use sluicegate_engine::{Device, EngineChoice, Engines, ModelFile, Opened, Options};
 use sluicegate_testkit::safetensors::{self, Named};
 
 fn open(folder: &Path) -> sluicegate_core::Result<Opened> {
@@ -90,85 +88,6 @@ fn a_net_of_convolutions_normalises_pools_and_flattens() {
     let got = run(&net(&[1, 2, 4], &layers), &tensors, &[1, 1, 2, 4], &[1.0, 2.0, 5.0, 6.0, 3.0, 4.0, 7.0, 8.0]);
     // After pooling 4 and 8, doubled 8 and 16, normalised 3.5 and 7.5: one below and one above their mean.
     close(&got, &[1, 2], &[-1.0, 1.5]);
-}
-
-#[test]
-fn any_number_of_rows_runs_none_included() {
-    let tensors = [("a.weight", &[1, 1][..], vec![3.0]), ("a.bias", &[1], vec![1.0])];
-    for rows in [1, 7, 0, 64] {
-        let values: Vec<f32> = (0..rows).map(|row| row as f32).collect();
-        let expected: Vec<f32> = values.iter().map(|value| value * 3.0 + 1.0).collect();
-        close(
-            &run(&net(&[1], &json!([{ "type": "linear", "name": "a" }])), &tensors, &[rows, 1], &values),
-            &[rows, 1],
-            &expected,
-        );
-    }
-}
-
-/// A net that adds 1 to each of its two columns, as often as there are instances.
-fn add_one(instances: usize) -> Vec<Box<dyn Engine>> {
-    let folder = tempfile::tempdir().expect("a directory");
-    let tensors = [("a.weight", &[2, 2][..], vec![1.0, 0.0, 0.0, 1.0]), ("a.bias", &[2], vec![1.0; 2])];
-    safetensors::version(folder.path(), &net(&[2], &json!([{ "type": "linear", "name": "a" }])), &tensors);
-    let path = folder.path().join("config.json");
-    let bytes = std::fs::read(&path).expect("a configuration");
-    let options = Options { instances: NonZeroUsize::new(instances).expect("not zero"), ..Options::default() };
-    Engines::tract_only().open(&ModelFile { path: &path, bytes: &bytes }, &options).expect("loads").instances
-}
-
-fn floats(shape: &[usize], values: &[f32]) -> Tensor {
-    Tensor::from_vec(Shape::new(shape), values.to_vec()).expect("fits")
-}
-
-#[test]
-fn inputs_that_do_not_fit_fail_the_run_and_nothing_else() {
-    let mut net = add_one(1).remove(0);
-    let whole = Tensor::from_vec(Shape::new(&[1, 2]), vec![1_i64, 2]).expect("fits");
-    let right = floats(&[1, 2], &[1.0, 2.0]);
-    for wrong in [vec![floats(&[1, 3], &[0.0; 3])], vec![whole], vec![], vec![right.clone(), right.clone()]] {
-        let error = net.run(&wrong, &[0]).expect_err("does not fit");
-        assert!(error.code() == Code::RunFailed && !error.message().contains('\n'), "{error}");
-        assert!(!error.message().contains("panicked"), "{error}");
-    }
-    assert_eq!(net.run(std::slice::from_ref(&right), &[1]).expect_err("there is one output").code(), Code::RunFailed);
-    assert_eq!(net.run(std::slice::from_ref(&right), &[]).expect("runs"), []);
-    close(&net.run(&[right], &[0]).expect("fits")[0], &[1, 2], &[2.0, 3.0]);
-}
-
-#[test]
-fn instances_on_two_threads_do_not_mix_and_outputs_outlive_them() {
-    let threads: Vec<_> = add_one(2)
-        .into_iter()
-        .map(|mut net| {
-            std::thread::spawn(move || {
-                let run = |round: u16| {
-                    let rows = usize::from(round % 5 + 1);
-                    let got = net.run(&[floats(&[rows, 2], &vec![f32::from(round); rows * 2])], &[0]).expect("runs").remove(0);
-                    (rows, got)
-                };
-                (0..200).map(run).collect::<Vec<_>>()
-            })
-        })
-        .collect();
-    assert_eq!(threads.len(), 2);
-    for thread in threads {
-        for (round, (rows, got)) in thread.join().expect("it ends").into_iter().enumerate() {
-            close(&got, &[rows, 2], &vec![round as f32 + 1.0; rows * 2]);
-        }
-    }
-}
-
-#[test]
-fn bytes_that_are_not_aligned_are_read_right() {
-    let mut net = add_one(1).remove(0);
-    let aligned = floats(&[1, 2], &[1.0, 2.0]);
-    let bytes = aligned.bytes().expect("fixed width");
-    for offset in 0..8 {
-        let moved = Bytes::from([&[9_u8; 8][..offset], bytes].concat()).slice(offset..);
-        let moved = Tensor::fixed(DType::Fp32, aligned.shape().clone(), moved).expect("fits");
-        close(&net.run(&[moved], &[0]).expect("runs")[0], &[1, 2], &[2.0, 3.0]);
-    }
 }
 
 #[test]

@@ -1,14 +1,16 @@
-//! One suite for every engine: each test runs on all that are on this machine. With `SLUICEGATE_TEST_DEVICE=cuda:0` ONNX Runtime
-//! runs on that device.
+//! One suite for every engine: each test runs on all that are on this machine, and on candle where it is built in and the test is no
+//! matter of ONNX. With `SLUICEGATE_TEST_DEVICE=cuda:0` ONNX Runtime runs on that device.
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use serde_json::json;
 use sluicegate_core::signature::Kind;
 use sluicegate_core::{Code, DType, Dim, Shape, Tensor};
 use sluicegate_engine::{Device, Engine, EngineChoice, Engines, ModelFile, Opened, Options, Search};
 use sluicegate_testkit::onnx::{self, Attr, Labels, Model, rows};
+use sluicegate_testkit::safetensors;
 
 #[allow(clippy::disallowed_methods, reason = "a test's switch; the product reads no environment here")]
 fn engines() -> Engines {
@@ -23,10 +25,39 @@ fn engines() -> Engines {
     engines
 }
 
-/// Every engine that is on this machine.
+/// Every engine of ONNX that is on this machine.
 fn each() -> Vec<EngineChoice> {
     let found = engines().onnxruntime().map(|_| EngineChoice::OnnxRuntime);
     found.into_iter().chain([EngineChoice::Tract]).collect()
+}
+
+/// Those, and candle.
+fn every() -> Vec<EngineChoice> {
+    let candle = cfg!(feature = "candle").then_some(EngineChoice::Candle);
+    each().into_iter().chain(candle).collect()
+}
+
+/// A model of this engine's own format that adds 1 to each of so many columns of any number of rows.
+fn add_one(engine: EngineChoice, width: usize, instances: usize) -> Opened {
+    let options = Options { instances: NonZeroUsize::new(instances).expect("not zero"), ..options(engine) };
+    let folder = tempfile::tempdir().expect("a folder");
+    let (path, bytes) = if engine == EngineChoice::Candle {
+        let path = folder.path().join(ModelFile::SAFETENSORS);
+        let config = json!({
+            "model_type": "feed_forward",
+            "input": { "name": "x", "shape": [width] },
+            "output": { "name": "y" },
+            "layers": [{ "type": "linear", "name": "a" }],
+        });
+        let same = (0..width * width).map(|place| f32::from(u8::from(place / width == place % width))).collect();
+        let tensors = [("a.weight", &[width, width][..], same), ("a.bias", &[width], vec![1.0; width])];
+        safetensors::version(folder.path(), &config, &tensors);
+        (path, config.to_string().into_bytes())
+    } else {
+        (folder.path().join("model.onnx"), onnx::add_constant(1.0, width))
+    };
+    let opened = engines().open(&ModelFile { path: &path, bytes: &bytes }, &options);
+    opened.unwrap_or_else(|error| panic!("{engine:?}: {error}"))
 }
 
 /// The device that was asked for; only ONNX Runtime knows others than the processor.
@@ -133,22 +164,44 @@ fn names_and_dimensions_are_those_of_the_model() {
 }
 
 #[test]
+fn what_was_opened_says_what_runs_it_and_where() {
+    for engine in every() {
+        let opened = add_one(engine, 2, 3);
+        assert_eq!((opened.engine, &opened.device, opened.fallback), (engine, &device(engine).to_string(), None));
+        assert_eq!((&*opened.inputs[0].name, opened.inputs[0].dtype, &*opened.outputs[0].name), ("x", DType::Fp32, "y"));
+        assert_eq!((opened.inputs[0].dims[0].fixed(), &opened.inputs[0].dims[1]), (None, &Dim::Fixed(2)), "{engine:?}");
+        assert_eq!(opened.instances.len(), 3);
+    }
+}
+
+#[test]
 fn one_model_runs_batches_of_any_size_none_included() {
+    for engine in every() {
+        let mut instance = add_one(engine, 2, 1).instances.remove(0);
+        for rows in [1, 7, 0, 64, 1] {
+            let sent: Vec<f32> = (0..rows * 2).map(|place| place as f32).collect();
+            let got = instance.run(&[floats(&[rows, 2], &sent)], &[0]).unwrap_or_else(|e| panic!("{engine:?} {rows}: {e}"));
+            assert_eq!(got[0].shape(), &Shape::new(&[rows, 2]), "{engine:?}");
+            assert_eq!(values(&got[0]), sent.iter().map(|value| value + 1.0).collect::<Vec<_>>(), "{engine:?}");
+        }
+    }
+}
+
+#[test]
+fn a_first_dimension_of_no_name_runs_batches_of_any_size_too() {
     for engine in each() {
-        for rows_dim in [rows(), Dim::Free(None)] {
-            let dims = [rows_dim, Dim::Fixed(2)];
-            let model = Model::new(17)
-                .input("x", DType::Fp32, &dims)
-                .output("y", DType::Fp32, &dims)
-                .node("Add", &["x", "x"], &["y"], &[])
-                .build();
-            let mut instance = instance(&model, engine);
-            for rows in [1, 7, 0, 64, 1] {
-                let sent: Vec<f32> = (0..rows * 2).map(|place| place as f32).collect();
-                let got = instance.run(&[floats(&[rows, 2], &sent)], &[0]).unwrap_or_else(|e| panic!("{engine:?} {rows}: {e}"));
-                assert_eq!(got[0].shape(), &Shape::new(&[rows, 2]), "{engine:?}");
-                assert_eq!(values(&got[0]), sent.iter().map(|value| value * 2.0).collect::<Vec<_>>());
-            }
+        let dims = [Dim::Free(None), Dim::Fixed(2)];
+        let model = Model::new(17)
+            .input("x", DType::Fp32, &dims)
+            .output("y", DType::Fp32, &dims)
+            .node("Add", &["x", "x"], &["y"], &[])
+            .build();
+        let mut instance = instance(&model, engine);
+        for rows in [1, 7, 0, 64, 1] {
+            let sent: Vec<f32> = (0..rows * 2).map(|place| place as f32).collect();
+            let got = instance.run(&[floats(&[rows, 2], &sent)], &[0]).unwrap_or_else(|e| panic!("{engine:?} {rows}: {e}"));
+            assert_eq!(got[0].shape(), &Shape::new(&[rows, 2]), "{engine:?}");
+            assert_eq!(values(&got[0]), sent.iter().map(|value| value * 2.0).collect::<Vec<_>>());
         }
     }
 }
@@ -196,14 +249,20 @@ fn a_run_that_fails_says_why_and_the_next_one_works() {
 
 #[test]
 fn inputs_that_do_not_fit_fail_the_run_and_nothing_else() {
-    for engine in each() {
-        let mut instance = instance(&onnx::add_constant(1.0, 2), engine);
-        for wrong in [vec![floats(&[1, 3], &[0.0; 3])], vec![sample(DType::Int64, 1)], vec![]] {
+    for engine in every() {
+        let mut instance = add_one(engine, 2, 1).instances.remove(0);
+        let right = floats(&[1, 2], &[1.0, 2.0]);
+        let whole = Tensor::from_vec(Shape::new(&[1, 2]), vec![1_i64, 2]).expect("fits");
+        for wrong in [vec![floats(&[1, 3], &[0.0; 3])], vec![whole], vec![], vec![right.clone(), right.clone()]] {
             let error = instance.run(&wrong, &[0]).expect_err("does not fit");
             assert_eq!(error.code(), Code::RunFailed, "{engine:?}");
             one_line(error.message());
+            assert!(!error.message().contains("panicked"), "{engine:?}: {error}");
         }
-        assert_eq!(values(&instance.run(&[floats(&[1, 2], &[1.0, 2.0])], &[0]).expect("fits")[0]), [2.0, 3.0]);
+        let error = instance.run(std::slice::from_ref(&right), &[1]).expect_err("there is one output");
+        assert_eq!(error.code(), Code::RunFailed, "{engine:?}");
+        assert_eq!(instance.run(std::slice::from_ref(&right), &[]).expect("runs"), []);
+        assert_eq!(values(&instance.run(&[right], &[0]).expect("fits")[0]), [2.0, 3.0]);
     }
 }
 
@@ -314,12 +373,9 @@ fn the_maps_of_a_zipmap_are_served_as_a_tensor_with_labels() {
 }
 
 #[test]
-fn instances_on_two_threads_give_the_same_results() {
-    for engine in each() {
-        let options = Options { instances: NonZeroUsize::new(2).expect("not zero"), ..options(engine) };
-        let bytes = onnx::slow(16, 3);
-        let opened = engines().open(&ModelFile { path: Path::new("model.onnx"), bytes: &bytes }, &options).expect("loads");
-        assert_eq!(opened.instances.len(), 2);
+fn instances_on_two_threads_do_not_mix() {
+    for engine in every() {
+        let opened = add_one(engine, 16, 2);
         std::thread::scope(|scope| {
             for mut instance in opened.instances {
                 scope.spawn(move || {
@@ -327,7 +383,8 @@ fn instances_on_two_threads_give_the_same_results() {
                         let rows = usize::from(round % 5 + 1);
                         let value = f32::from(round);
                         let got = instance.run(&[floats(&[rows, 16], &vec![value; rows * 16])], &[0]).expect("runs");
-                        assert!(values(&got[0]).iter().all(|got| (got - value).abs() <= value * tolerance()), "{engine:?}");
+                        let right = |got: f32| (got - value - 1.0).abs() <= (value + 1.0) * tolerance();
+                        assert!(values(&got[0]).into_iter().all(right), "{engine:?}");
                     }
                 });
             }
@@ -353,14 +410,23 @@ fn bytes_that_are_not_aligned_are_read_right() {
             }
         }
     }
+    for engine in every() {
+        let mut instance = add_one(engine, 2, 1).instances.remove(0);
+        let aligned = floats(&[1, 2], &[1.0, 2.0]);
+        for offset in 0..8 {
+            let moved = Bytes::from([&[9u8; 8][..offset], aligned.bytes().expect("fixed width")].concat()).slice(offset..);
+            let moved = Tensor::fixed(DType::Fp32, aligned.shape().clone(), moved).expect("fits");
+            assert_eq!(values(&instance.run(&[moved], &[0]).expect("runs")[0]), [2.0, 3.0], "{engine:?} {offset}");
+        }
+    }
 }
 
 #[test]
 fn outputs_outlive_the_runs_and_the_instance_that_made_them() {
-    for engine in each() {
-        let mut instance = instance(&onnx::add_constant(1.0, 4000), engine);
-        let first = instance.run(&[floats(&[1, 4000], &[1.0; 4000])], &[0]).expect("runs");
-        let second = instance.run(&[floats(&[1, 4000], &[2.0; 4000])], &[0]).expect("runs");
+    for engine in every() {
+        let mut instance = add_one(engine, 400, 1).instances.remove(0);
+        let first = instance.run(&[floats(&[1, 400], &[1.0; 400])], &[0]).expect("runs");
+        let second = instance.run(&[floats(&[1, 400], &[2.0; 400])], &[0]).expect("runs");
         drop(instance);
         sluicegate_engine::release_memory();
         assert!(values(&first[0]).iter().all(|&value| value == 2.0), "{engine:?}");
