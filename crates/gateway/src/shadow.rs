@@ -55,9 +55,39 @@ struct Output {
     rows: u64,
     disagreed: u64,
     difference: f64,
+    largest: f64,
+    spread: Spread,
     absolute: (f64, f64),
     cosine: f64,
     ranks: (f64, u64),
+}
+
+/// Differences from 0 to 1 by size: none, up to 1e-8, and so on by quarters of a decade.
+struct Spread([u64; 34]);
+
+impl Default for Spread {
+    fn default() -> Self {
+        Self([0; 34])
+    }
+}
+
+impl Spread {
+    fn add(&mut self, difference: f64) {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the bins")]
+        let bin = if difference > 0.0 { (1.0 + (4.0 * (difference.log10() + 8.0)).ceil()).clamp(1.0, 33.0) as usize } else { 0 };
+        self.0[bin] += 1;
+    }
+
+    /// What so large a part of the differences is at most, by less than a factor of 1.8; `None` before there are any.
+    fn quantile(&self, part: f64) -> Option<f64> {
+        let all: u64 = self.0.iter().sum();
+        let mut left = part * all as f64;
+        let bin = self.0.iter().position(|&count| {
+            left -= count as f64;
+            count > 0 && left <= 0.0
+        })?;
+        Some(if bin == 0 { 0.0 } else { 10f64.powf((bin as f64 - 1.0) / 4.0 - 8.0) })
+    }
 }
 
 /// The way to the shadows' thread.
@@ -216,6 +246,10 @@ impl Mirror {
                 "disagreed": output.disagreed,
                 "agreement": 1.0 - output.disagreed as f64 / rows,
                 "mean_difference": output.difference / rows,
+                "max_difference": output.largest,
+                "p50_difference": output.spread.quantile(0.5),
+                "p90_difference": output.spread.quantile(0.9),
+                "p99_difference": output.spread.quantile(0.99),
                 "mean_absolute": output.absolute.0 / rows,
                 "max_absolute": output.absolute.1,
                 "mean_cosine": output.cosine / rows,
@@ -239,6 +273,8 @@ impl Found {
                 rows: 0,
                 disagreed: 0,
                 difference: 0.0,
+                largest: 0.0,
+                spread: Spread::default(),
                 absolute: (0.0, 0.0),
                 cosine: 0.0,
                 ranks: (0.0, 0),
@@ -251,6 +287,8 @@ impl Found {
             output.rows += 1;
             output.disagreed += u64::from(row.disagree);
             output.difference += row.difference;
+            output.largest = output.largest.max(row.difference);
+            output.spread.add(row.difference);
             output.cosine += row.cosine;
             // Endless differences have no mean.
             let absolute = if row.absolute.is_finite() { row.absolute } else { f64::MAX / 1e12 };
@@ -270,6 +308,28 @@ impl Found {
         self.worst.insert(place, (difference, shown()));
         if self.worst.len() > WORST {
             self.worst.remove(0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Spread;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_quantile_of_differences_is_right_within_its_factor(
+            mut differences in prop::collection::vec(prop_oneof![Just(0.0), 1e-8..1.0, 1e-8..1e-3], 1..200),
+            part in 0.01..1.0f64,
+        ) {
+            let mut spread = Spread::default();
+            differences.iter().for_each(|&difference| spread.add(difference));
+            differences.sort_by(f64::total_cmp);
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rank within the list")]
+            let rank = (part * differences.len() as f64).ceil() as usize - 1;
+            let (exact, told) = (differences[rank], spread.quantile(part).expect("there are some"));
+            prop_assert!(exact <= told * (1.0 + 1e-9) && told <= exact * 1.8, "{exact} {told}");
         }
     }
 }
