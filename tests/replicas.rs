@@ -5,7 +5,15 @@
 mod cluster;
 
 use std::fs;
+use std::io;
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use sluicegate_testkit::client::{Client, Request};
 use sluicegate_testkit::folder::Folder;
@@ -17,17 +25,60 @@ use cluster::Cluster;
 
 /// Two versions of `m`, and a configuration whose state is in a database of its own.
 fn setting(cluster: &Cluster, keys: &str) -> (Folder, String) {
+    setting_at(&cluster.url(&cluster.database()), keys)
+}
+
+fn setting_at(url: &str, keys: &str) -> (Folder, String) {
     let folder = Folder::default();
     for version in [1, 2] {
         folder.publish("m", version, &onnx::add_constant(version as f32, 2));
     }
-    let url = folder.path().join("url");
-    fs::write(&url, cluster.url(&cluster.database())).expect("written");
+    let file = folder.path().join("url");
+    fs::write(&file, url).expect("written");
     let config = format!(
         "state: {{ postgres: \"file:{}\" }}\nmodels:\n  - name: m\n    version: 1\n    rollout: {{ candidate: 2, {keys} }}\n",
-        url.display()
+        file.display()
     );
     (folder, config)
+}
+
+/// A way to a server's socket that can be cut.
+struct Way {
+    is_cut: AtomicBool,
+    open: Mutex<Vec<UnixStream>>,
+}
+
+impl Way {
+    /// Through a socket of the same name in another directory.
+    fn new(directory: &Path, socket: &Path) -> Arc<Self> {
+        let way = Arc::new(Self { is_cut: AtomicBool::new(false), open: Mutex::default() });
+        let listener = UnixListener::bind(directory.join(socket.file_name().expect("a name"))).expect("a socket");
+        let (shared, socket) = (way.clone(), socket.to_owned());
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok).filter(|_| !shared.is_cut.load(Ordering::SeqCst)) {
+                let Ok(server) = UnixStream::connect(&socket) else { continue };
+                shared.open.lock().extend([&stream, &server].map(|end| end.try_clone().expect("cloned")));
+                for (mut from, mut to) in [(stream.try_clone(), server.try_clone()), (Ok(server), Ok(stream))]
+                    .map(|(from, to)| (from.expect("cloned"), to.expect("cloned")))
+                {
+                    thread::spawn(move || {
+                        let _ = io::copy(&mut from, &mut to);
+                        let _ = to.shutdown(Shutdown::Both);
+                    });
+                }
+            }
+        });
+        way
+    }
+
+    fn cut(&self) {
+        self.is_cut.store(true, Ordering::SeqCst);
+        self.open.lock().drain(..).for_each(|end| drop(end.shutdown(Shutdown::Both)));
+    }
+
+    fn mend(&self) {
+        self.is_cut.store(false, Ordering::SeqCst);
+    }
 }
 
 fn ask(client: &mut Client) -> f32 {
@@ -130,6 +181,40 @@ fn without_the_database_serving_goes_on_and_may_only_become_safer() {
     // Who starts now finds it so.
     let late = Gateway::start(&folder, &config);
     wait_for("one that comes later knows", || (view(&late)["phase"] == "rolled_back").then_some(()));
+}
+
+#[test]
+fn one_that_is_cut_off_advances_nothing_and_what_it_took_back_is_never_undone() {
+    let Some(cluster) = Cluster::start() else { return };
+    let directory = tempfile::tempdir().expect("a directory");
+    let way = Way::new(directory.path(), &cluster.socket());
+    let keys = "strategy: canary, steps: [ { weight: 50%, pause: true }, { weight: 90%, pause: true } ]";
+    let database = cluster.database();
+    let [(near, config), (far, elsewhere)] =
+        [cluster.url(&database), cluster.url_in(directory.path(), &database)].map(|url| setting_at(&url, keys));
+    let (here, there) = (Gateway::start(&near, &config), Gateway::start(&far, &elsewhere));
+    for replica in [&here, &there] {
+        wait_for("each waits for a person", || (view(replica)["phase"] == "paused").then_some(()));
+    }
+    way.cut();
+    wait_for("it notices", || view(&there)["cut_off"].is_string().then_some(()));
+    assert_eq!((command(&here, "resume"), command(&there, "resume")), (200, 500));
+    wait_for("the other one goes on", || (view(&here)["phase"] == "paused" && view(&here)["stage"] == 1).then_some(()));
+    assert_eq!((&view(&here)["share"], &view(&there)["share"]), (&json!("90%"), &json!("50%")));
+    assert_eq!(command(&there, "rollback"), 200);
+    let mut client = there.client();
+    assert!((0..100).all(|_| ask(&mut client) == 1.0), "it is back for itself");
+    assert_eq!(view(&here)["share"], "90%", "nobody could tell the other one");
+    way.mend();
+    for replica in [&here, &there] {
+        wait_for("all are back", || {
+            (view(replica)["phase"] == "rolled_back" && view(replica)["cut_off"].is_null()).then_some(())
+        });
+        assert_eq!(ask(&mut replica.client()), 1.0);
+    }
+    let events = here.client().get("/models/m/events").expect("an answer").json();
+    let kinds: Vec<_> = events["events"].as_array().into_iter().flatten().map(|event| event["kind"].clone()).collect();
+    assert_eq!(kinds, ["rollout.started", "rollout.paused", "rollout.step", "rollout.paused", "rollout.rolled_back"]);
 }
 
 #[test]

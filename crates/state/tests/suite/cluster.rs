@@ -91,8 +91,19 @@ impl Cluster {
 
     /// The URL of a database through the server's socket.
     pub(crate) fn url(&self, database: &str) -> String {
-        let socket = self.directory.display().to_string().replace('/', "%2F");
+        self.url_in(&self.directory, database)
+    }
+
+    /// The URL of a database through a socket of the same name in another directory.
+    pub(crate) fn url_in(&self, directory: &Path, database: &str) -> String {
+        let socket = directory.display().to_string().replace('/', "%2F");
         format!("postgres://{USER}@{socket}:{}/{database}?connect_timeout=2", self.port)
+    }
+
+    /// The server's socket.
+    #[allow(dead_code, reason = "for the tests of the whole process")]
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.directory.join(format!(".s.PGSQL.{}", self.port))
     }
 
     /// What a statement answers, by PostgreSQL's own client.
