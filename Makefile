@@ -56,7 +56,7 @@ test-rust: need-rust onnxruntime minilm need-postgres ## the tests in Rust
 	SLUICEGATE_REQUIRE_ONNXRUNTIME=1 SLUICEGATE_REQUIRE_MINILM=1 $(if $(CI),SLUICEGATE_REQUIRE_POSTGRES=1) cargo test --workspace --locked $(FEATURES)
 	SLUICEGATE_TEST_ENGINE=tract cargo test --workspace --locked $(FEATURES) $(PROMISES)
 
-test-clients: need-rust onnxruntime minilm need-chromium need-toolchains $(CLIENTS)/ready $(MLSERVER)/ready ## the gateway against foreign clients and a browser
+test-clients: need-rust onnxruntime minilm need-chromium need-prometheus need-toolchains $(CLIENTS)/ready $(MLSERVER)/ready ## the gateway against foreign clients and a browser
 	$(BINARY)
 	cargo build --locked --package sluicegate-outbound --example emit
 	$(CLIENTS)/bin/python -m pytest tests/clients --ignore-glob='*/test_kserve_*'

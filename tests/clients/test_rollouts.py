@@ -2,9 +2,12 @@
 
 import base64
 import os
+import shutil
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,7 @@ import requests
 from cloudevents.http import from_http
 from standardwebhooks import Webhook
 
-from gateway import ROOT, Gateway, running
+from gateway import ROOT, Gateway, free_addresses, missing, running
 from receiver import receiver
 from samples import MODELS
 
@@ -98,3 +101,34 @@ def test_a_worse_model_is_stopped_in_the_shadow_and_who_is_to_be_told_is_told(en
     started, ended = [from_http(headers, body) for headers, body in got]
     assert [started["type"], ended["type"]] == ["io.sluicegate.rollout.started", "io.sluicegate.rollout.rolled_back"]
     assert ended.data["reason"] == back["reason"] and ended.data["candidate"] == "3"
+
+
+@contextmanager
+def prometheus(folder: Path) -> Iterator[str]:
+    """A real one that scrapes nothing: it has constants to answer."""
+    if shutil.which("prometheus") is None:
+        missing("prometheus is missing: apt-get install prometheus")
+    folder.mkdir()
+    (folder / "prometheus.yml").write_text("global: {}\n")
+    [address] = free_addresses(1)
+    command = ["prometheus", f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'data'}"]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([*command, f"--web.listen-address={address}"], stdout=log, stderr=log)
+    try:
+        yield f"http://{address}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize(("value", "phase"), [("0.2", "promoted"), ("2", "rolled_back")])
+def test_a_query_of_prometheus_holds_a_rollout_until_it_is_known_and_decides_it(tmp_path: Path, value: str, phase: str):
+    with prometheus(tmp_path / "prometheus") as address:
+        rule = {"metric": "prometheus", "address": address, "query": f"vector({value})", "max": "1"}
+        models = fraud(1, 2, strategy="canary", steps=[{"weight": "50%", "hold": "100ms"}], analysis=[rule])
+        with running(tmp_path / "gateway", "tract", {"samples": MODELS}, models) as gateway:
+            told, _ = ask_until(gateway, lambda told: told["phase"] in ("promoted", "rolled_back"), rows=1)
+            last = gateway.get("/models/fraud/events").json()["events"][-1]
+    assert told["phase"] == phase, told
+    [verdict] = [verdict for verdict in last["record"]["decision"]["verdicts"] if verdict["metric"] == "prometheus"]
+    assert verdict["candidate"] == float(value) and f"`vector({value})` is {value}" in verdict["sentence"], verdict

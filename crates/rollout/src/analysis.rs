@@ -42,7 +42,7 @@ pub struct Verdict {
     pub sentence: String,
 }
 
-/// What a query of Prometheus gave, by the place of its rule; `None` where it gave nothing.
+/// What a query of Prometheus gave of late, by the place of its rule; `None` where that is nothing.
 pub type Queried = Vec<Option<f64>>;
 
 /// What is known of every rule, and of the split itself, in this order.
