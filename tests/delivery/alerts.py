@@ -43,6 +43,37 @@ def both(*parts: Series) -> Series:
     return {name: values for part in parts for name, values in part.items()}
 
 
+MODEL = f'{J},model="fraud"'
+OF_OTHER = MODEL.replace("10.0.0.1", "10.0.0.2").replace("sluicegate-0", "sluicegate-1")
+
+
+def decided(kind: str, values: str) -> Series:
+    return {f'sluicegate_rollout_decisions_total{{{MODEL},kind="{kind}"}}': values}
+
+
+def phase(name: str, values: str, stage: str = "0x600") -> Series:
+    """Where a rollout stands, as two replicas tell; the other has not looked yet."""
+    told = {f'sluicegate_rollout_phase{{{MODEL},phase="{name}"}}': values, f"sluicegate_rollout_stage{{{MODEL}}}": stage}
+    return told | {f'sluicegate_rollout_phase{{{OF_OTHER},phase="{name}"}}': "0x600"}
+
+
+def variant(variant: str, values: str) -> Series:
+    return {f'sluicegate_variant_requests_total{{{MODEL},variant="{variant}",outcome="ok"}}': values}
+
+
+def shadow(agreed: str, disagreed: str) -> Series:
+    rows = {"agreed": agreed, "disagreed": disagreed}
+    return {f'sluicegate_shadow_rows_total{{{MODEL},outcome="{name}"}}': values for name, values in rows.items()}
+
+
+def copies(outcome: str, values: str) -> Series:
+    return {f'sluicegate_shadow_requests_total{{{MODEL},outcome="{outcome}"}}': values} | variant("stable", "0+100x120")
+
+
+def hook(outcome: str, values: str) -> Series:
+    return {f'sluicegate_webhook_events_total{{{J},hook="0",host="hooks.example.com",outcome="{outcome}"}}': values}
+
+
 LIMIT = f'kube_pod_container_resource_limits{{{POD},resource="memory"}}'
 KILLED = f'kube_pod_container_status_last_terminated_reason{{{POD},reason="OOMKilled"}}'
 RESTARTS = f"kube_pod_container_status_restarts_total{{{POD}}}"
@@ -138,4 +169,29 @@ CASES: dict[str, Case] = {
         {f'sluicegate_rests_total{{{J},model="fraud"}}': "0x60 9x60"},
         "2h",
     ),
+    # A counter that is born with its first event; another kind of decision.
+    "SluicegateRolledBack": Case(decided("rollout.rolled_back", "_x55 1x20"), decided("rollout.promoted", "_x55 1x20")),
+    # Four hours, and half of them: somebody resumed.
+    "SluicegateRolloutWaits": Case(phase("paused", "1x600"), phase("paused", "1x120 0x10 1x600"), "5h"),
+    # One stage for six hours; the next stage after three.
+    "SluicegateRolloutUndecided": Case(phase("running", "1x600"), phase("running", "1x600", "0x180 1x600"), "7h"),
+    # A day, and not yet a day.
+    "SluicegateRolloutDiffers": Case(
+        {f"sluicegate_rollout_differs{{{MODEL}}}": "1x300"}, {f"sluicegate_rollout_differs{{{MODEL}}}": "0x60 1x300"}, "26h", "10m"
+    ),
+    # 10 % of the candidate's requests, and 2 %.
+    "SluicegateFallbacks": Case(
+        variant("candidate", "0+90x60") | {f"sluicegate_fallbacks_total{{{MODEL}}}": "0+9x60"},
+        variant("candidate", "0+90x60") | {f"sluicegate_fallbacks_total{{{MODEL}}}": "0+2x60"},
+    ),
+    # A fifth of many rows, and all of a few.
+    "SluicegateShadowDisagrees": Case(shadow("0+80x120", "0+20x120"), shadow("0x120", "0+1x120"), "2h"),
+    "SluicegateShadowDropped": Case(copies("dropped", "0+20x120"), copies("dropped", "0+5x120"), "2h"),
+    "SluicegateShadowFails": Case(copies("failed", "0+5x120"), copies("dropped", "0+5x120"), "2h"),
+    # A replica for five minutes, and one that came back in time.
+    "SluicegateStateUnreachable": Case(
+        {f"sluicegate_rollout_cut_off{{{MODEL}}}": "0x50 1x60", f"sluicegate_rollout_cut_off{{{OF_OTHER}}}": "0x120"},
+        {f"sluicegate_rollout_cut_off{{{MODEL}}}": "0x50 1x3 0x60"},
+    ),
+    "SluicegateWebhooksFail": Case(hook("given_up", "0x50 1x60"), hook("delivered", "0x50 1x60")),
 }
