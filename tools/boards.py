@@ -23,6 +23,15 @@ ALL_BY = f"sum by (namespace, job) (rate({ALL}{RATE}))"
 FAILED_BY = f"sum by (namespace, job) (rate({FAILED}{RATE}))"
 INVALID = "invalid_fields|invalid_tensor|invalid_shape|wrong_dtype|wrong_shape|missing_input|unknown_input"
 
+# Models whose rollout is not at its end. Every replica tells of it, and one that lags is no other rollout: hence the `max`.
+UNDER_WAY = f'max by (model) (sluicegate_rollout_phase{{{MODEL},phase=~"running|paused"}}) == 1'
+CANDIDATE = f'{MODEL},variant="candidate"'
+FAILED_VARIANT = f'{MODEL},outcome="failed"'
+DISAGREED = f'{MODEL},outcome="disagreed"'
+ALL_CANDIDATE = f'{POD},variant="candidate"'
+FAILED_CANDIDATE = f'{ALL_CANDIDATE},outcome="failed"'
+IN_PHASE = f"max by (namespace, job, model, phase) (sluicegate_rollout_phase{{{POD}}}) == 1"
+
 
 @dataclass
 class Panel:
@@ -39,6 +48,16 @@ class Row:
     left: list[Panel] = field(default_factory=list)
     right: list[Panel] = field(default_factory=list)
     stats: list[Panel] = field(default_factory=list)
+
+
+@dataclass
+class Annotation:
+    """A line over all panels where the query has a value."""
+
+    name: str
+    color: str
+    query: str
+    text: str
 
 
 @dataclass
@@ -70,6 +89,34 @@ def part(labels: str, metric: str, other: str) -> str:
 
 def quantile(q: float, metric: str, by: str, selector: str, more: str = "") -> str:
     return f"histogram_quantile({q}, sum by (le{by}) (rate({metric}_bucket{{{selector}{more}}}{RATE})))"
+
+
+def newest(labels: str, metric: str, selector: str) -> str:
+    """What was counted within a minute; a counter that is born with its first event has no increase then."""
+    counter = f"{metric}{{{selector}}}"
+    return (
+        f"sum by ({labels}) (increase({counter}[1m])) > 0 or sum by ({labels}) ({counter} unless {counter} offset 1m) > 0"
+    )
+
+
+def worst(metric: str, selector: str = MODEL) -> str:
+    """The most that a replica tells of each model."""
+    return f"max by (model) ({metric}{{{selector}}})"
+
+
+def phase_count(phases: str) -> str:
+    """Models whose rollout is in one of these phases."""
+    models = f'max by (namespace, job, model) (sluicegate_rollout_phase{{{POD},phase=~"{phases}"}}) == 1'
+    return f"count({models}) or vector(0)"
+
+
+# Each decision is made, and told, by one replica.
+DECISIONS = "sluicegate_rollout_decisions_total"
+ANNOTATIONS = [
+    Annotation("Swaps", "blue", f"sum by (model) (increase(sluicegate_swaps_total{{{POD}}}[1m])) > 0", "{{model}} swapped"),
+    Annotation("Rollouts", "purple", newest("model, kind", DECISIONS, f'{POD},kind!="rollout.rolled_back"'), "{{model}} {{kind}}"),
+    Annotation("Rollbacks", "red", newest("model, kind", DECISIONS, f'{POD},kind="rollout.rolled_back"'), "{{model}} {{kind}}"),
+]
 
 
 SERVING = Board(
@@ -197,6 +244,96 @@ SERVING = Board(
             ],
         ),
         Row(
+            "Rollouts",
+            left=[
+                Panel(
+                    "Candidate's share",
+                    "Of the requests that name no version. The lines over all panels are the decisions.",
+                    "percentunit",
+                    [(worst("sluicegate_rollout_share_ratio"), "{{model}}")],
+                ),
+                Panel(
+                    "Phase",
+                    "Where each rollout stands: running by itself, paused until a person says more, promoted, or rolled back.",
+                    "none",
+                    [(f"max by (model, phase) (sluicegate_rollout_phase{{{MODEL}}}) == 1", "{{model}} {{phase}}")],
+                ),
+                Panel(
+                    "Fallbacks",
+                    "The part of the candidate's requests that stable answered, because the candidate failed them or took too long.",
+                    "percentunit",
+                    [
+                        (
+                            f"{per('model', 'sluicegate_fallbacks_total')} "
+                            f"/ ({per('model', 'sluicegate_variant_requests_total', CANDIDATE)} > 0)",
+                            "{{model}}",
+                        )
+                    ],
+                ),
+                Panel(
+                    "Copies for shadows that came to nothing",
+                    "Dropped for want of room, or failed. Callers notice neither.",
+                    "reqps",
+                    [(per("model, outcome", "sluicegate_shadow_requests_total"), "{{model}} {{outcome}}")],
+                ),
+                Panel(
+                    "State out of reach",
+                    "Replicas that cannot reach the state of rollouts: traffic stays as it is there, or becomes safer.",
+                    "none",
+                    [(f"sum by (model) (sluicegate_rollout_cut_off{{{MODEL}}})", "{{model}}")],
+                ),
+            ],
+            right=[
+                Panel(
+                    "Requests by variant",
+                    "The variant that was drawn, whoever answered in the end.",
+                    "reqps",
+                    [(per("model, variant", "sluicegate_variant_requests_total"), "{{model}} {{variant}}")],
+                ),
+                Panel(
+                    "Failed, candidate against stable",
+                    "Faults of callers left out. A fallback is the candidate's failure.",
+                    "percentunit",
+                    [
+                        (
+                            f"{per('model, variant', 'sluicegate_variant_requests_total', FAILED_VARIANT)} "
+                            f"/ ({per('model, variant', 'sluicegate_variant_requests_total')} > 0)",
+                            "{{model}} {{variant}}",
+                        )
+                    ],
+                ),
+                Panel(
+                    "p99, candidate against stable",
+                    "The versions of models whose rollout is under way, from the last byte of a request to its encoded answer.",
+                    "s",
+                    [
+                        (
+                            f"{quantile(0.99, 'sluicegate_request_seconds', ', model, version', MODEL)} and on (model) ({UNDER_WAY})",
+                            "{{model}}@{{version}}",
+                        )
+                    ],
+                ),
+                Panel(
+                    "Shadow disagrees",
+                    "The part of rows on which shadow and stable disagree. GET /models/{model}/shadow at the ops address has the worst of them.",
+                    "percentunit",
+                    [
+                        (
+                            f"{per('model', 'sluicegate_shadow_rows_total', DISAGREED)} "
+                            f"/ ({per('model', 'sluicegate_shadow_rows_total')} > 0)",
+                            "{{model}}",
+                        )
+                    ],
+                ),
+                Panel(
+                    "Not as declared",
+                    "1 where what answers is not, or will not become, what Git says: a rollout came to its end and its patch is not merged.",
+                    "none",
+                    [(worst("sluicegate_rollout_differs"), "{{model}}")],
+                ),
+            ],
+        ),
+        Row(
             "Batches",
             left=[
                 Panel(
@@ -246,6 +383,15 @@ SERVING = Board(
                     "Looks at the registries.",
                     "ops",
                     [(per("outcome", "sluicegate_registry_scans_total", POD), "{{outcome}}")],
+                ),
+                Panel(
+                    "Webhooks",
+                    "Events by what became of them, and those that wait.",
+                    "none",
+                    [
+                        (in_five_minutes("host, outcome", "sluicegate_webhook_events_total", POD), "{{host}} {{outcome}}"),
+                        (f"sum by (host) (sluicegate_webhook_queue_events{{{POD}}})", "{{host}} waiting"),
+                    ],
                 ),
             ],
             right=[
@@ -437,6 +583,55 @@ FLEET = Board(
                     "Rows that wait, by release.",
                     "none",
                     [(f"sum by (namespace, job) (sluicegate_queue_rows{{{POD}}})", "{{namespace}}/{{job}}")],
+                ),
+            ],
+        ),
+        Row(
+            "Rollouts",
+            stats=[
+                stat("Running", "Models whose rollout moves by itself.", "none", phase_count("running")),
+                stat("Waiting for a person", "Models whose rollout is paused.", "none", phase_count("paused")),
+                stat("Promoted", "Models that the candidate answers, until Git says so.", "none", phase_count("promoted")),
+                stat("Rolled back", "Models whose candidate was taken out.", "none", phase_count("rolled_back")),
+            ],
+            left=[
+                Panel(
+                    "Decisions",
+                    "Of rollouts, in an hour.",
+                    "none",
+                    [(f"sum by (namespace, job, kind) (increase({DECISIONS}{{{POD}}}[1h]))", "{{namespace}}/{{job}} {{kind}}")],
+                ),
+                Panel(
+                    "Failed candidates",
+                    "The part of the candidates' requests that they failed, by release.",
+                    "percentunit",
+                    [
+                        (
+                            f"{per('namespace, job', 'sluicegate_variant_requests_total', FAILED_CANDIDATE)} "
+                            f"/ ({per('namespace, job', 'sluicegate_variant_requests_total', ALL_CANDIDATE)} > 0)",
+                            "{{namespace}}/{{job}}",
+                        )
+                    ],
+                ),
+            ],
+            right=[
+                Panel(
+                    "Where each rollout stands",
+                    "Running, paused, promoted or rolled back: what is declared and has come to its end waits for its patch to be merged.",
+                    "none",
+                    [(IN_PHASE, "{{namespace}} {{model}} {{phase}}")],
+                    "table",
+                ),
+                Panel(
+                    "Candidates' shares",
+                    "Of the requests that name no version.",
+                    "percentunit",
+                    [
+                        (
+                            f"max by (namespace, job, model) (sluicegate_rollout_share_ratio{{{POD}}})",
+                            "{{namespace}}/{{job}} {{model}}",
+                        )
+                    ],
                 ),
             ],
         ),

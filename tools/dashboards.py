@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from boards import BOARDS, POD, Board, Panel
+from boards import ANNOTATIONS, BOARDS, POD, Board, Panel
 
 FOLDER = Path(__file__).resolve().parents[1] / "helm/sluicegate/dashboards"
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
@@ -87,15 +87,18 @@ def drawn(board: Board) -> dict:
     ]
     if board.has_model:
         variables.append(variable("model", f"label_values(sluicegate_live_version{{{POD}}}, model)"))
-    swaps = {
-        "name": "Swaps",
-        "enable": True,
-        "iconColor": "blue",
-        "datasource": SOURCE,
-        "expr": f"sum by (model) (increase(sluicegate_swaps_total{{{POD}}}[1m])) > 0",
-        "titleFormat": "{{model}} swapped",
-        "step": "60s",
-    }
+    annotations = [
+        {
+            "name": made.name,
+            "enable": True,
+            "iconColor": made.color,
+            "datasource": SOURCE,
+            "expr": made.query,
+            "titleFormat": made.text,
+            "step": "60s",
+        }
+        for made in ANNOTATIONS
+    ]
     return {
         "uid": f"sluicegate-{board.name}",
         "title": board.title,
@@ -107,7 +110,7 @@ def drawn(board: Board) -> dict:
         "refresh": "30s",
         "time": {"from": "now-3h", "to": "now"},
         "templating": {"list": variables},
-        "annotations": {"list": [swaps]},
+        "annotations": {"list": annotations},
         "panels": panels,
     }
 

@@ -113,13 +113,20 @@ class Prometheus:
 def prometheus(
     folder: Path, targets: dict[str, str], rules: list[Path], alertmanager: str | None = None
 ) -> Iterator[Prometheus]:
-    """Scrapes each second: `gateway`, with the job and labels that the chart's ServiceMonitor gives, and what is simulated."""
+    """Scrapes each second: `gateway` and `rolling`, with the job and labels that the chart's ServiceMonitor gives, and what is
+    simulated."""
     folder.mkdir()
-    labels = {"namespace": "serving", "pod": "sluicegate-0"}
-    jobs = {"gateway": "sluicegate", "more": "sluicegate", "kube": "kube-state-metrics"}
+    serving = {"namespace": "serving", "pod": "sluicegate-0"}
+    jobs = {
+        "gateway": ("sluicegate", serving),
+        "more": ("sluicegate", serving),
+        "rolling": ("sluicegate", {"namespace": "staging", "pod": "sluicegate-0"}),
+        "kube": ("kube-state-metrics", {}),
+    }
     scrapes: dict[str, list] = {}
     for name, address in targets.items():
-        scrapes.setdefault(jobs[name], []).append({"targets": [address], "labels": labels if name != "kube" else {}})
+        job, labels = jobs[name]
+        scrapes.setdefault(job, []).append({"targets": [address], "labels": labels})
     config = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s", "scrape_timeout": "1s"},
         "scrape_configs": [{"job_name": job, "honor_labels": True, "static_configs": found} for job, found in scrapes.items()],

@@ -46,6 +46,29 @@ def configuration(store: Path) -> dict:
     }
 
 
+def rollouts(folder: Path, hook: str) -> dict:
+    """A canary that stable has to answer for, a shadow that disagrees, and a candidate that is taken out: a release of its own."""
+    local = {"type": "directory", "path": str(folder / "rolling-models"), "poll": "100ms", "settle": "100ms"}
+
+    def model(name: str, candidate: int, **rollout: object) -> dict:
+        return {"name": name, "version": "1", "rollout": {"candidate": candidate, **rollout}}
+
+    half = [{"weight": "40%", "hold": "1s"}, {"weight": "50%", "pause": True}]
+    return {
+        "registries": {"local": local},
+        "state": {"path": str(folder / "state.db")},
+        "webhooks": [{"url": f"http://{hook}/events"}],
+        "models": [
+            model("canary", 2, strategy="canary", steps=half, fallback_after="0%"),
+            model("shadow", 2, strategy="shadow", shadow={"share": "100%", "tolerance": "0%"}),
+            model("taken", 3, strategy="canary", steps=half),
+        ],
+    }
+
+
+ROLLING = ("canary", "shadow", "taken")
+
+
 def shape(name: str) -> dict:
     """A row of a sample model: the example of its manifest."""
     manifest = yaml.safe_load((ROOT / f"models/{name}/1/model.yaml").read_text())
@@ -64,14 +87,21 @@ def ask(gateway: Gateway) -> None:
     gateway.predict("nobody", ROW)
 
 
+def ask_rolling(gateway: Gateway) -> None:
+    """What nobody notices of a rollout: each is answered."""
+    for name in ROLLING * 8:
+        assert gateway.predict(name, ROW).status_code == 200
+
+
 @contextlib.contextmanager
-def background(gateway: Gateway) -> Iterator[None]:
+def background(gateway: Gateway, rolling: Gateway) -> Iterator[None]:
     """The load goes on while the queries are made."""
     over = threading.Event()
 
     def go_on() -> None:
         while not over.wait(0.5):
             ask(gateway)
+            ask_rolling(rolling)
 
     thread = threading.Thread(target=go_on, daemon=True)
     thread.start()
@@ -97,6 +127,29 @@ def broken_version(gateway: Gateway, store: Path, file: Path, number: int) -> No
     wait_for("a version that failed", failed)
 
 
+@contextlib.contextmanager
+def rolling_out(folder: Path, hook: Stub) -> Iterator[Gateway]:
+    """A gateway whose rollouts are under way, but for the one that was taken back."""
+    for name in ROLLING:
+        shutil.copytree(ROOT / "models/fraud", folder / f"rolling-models/{name}")
+    file = folder / "rolling"
+    file.mkdir()
+    (file / "sluicegate.yaml").write_text(yaml.safe_dump(rollouts(folder, hook.address)))
+    with running(file, loopback(), variables(template().stdout)) as gateway:
+
+        def phase(name: str) -> str:
+            return http.get(gateway.url("ops", f"/models/{name}/rollout"), timeout=10).json()["phase"]
+
+        yield gateway
+        assert [phase(name) for name in ROLLING] == ["paused", "paused", "rolled_back"]
+
+
+def take_back(gateway: Gateway) -> None:
+    """By hand, once its share was seen."""
+    answer = http.post(gateway.url("ops", "/models/taken/rollout/rollback?by=ada"), timeout=10)
+    assert answer.status_code == 200, answer.text
+
+
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway, Prometheus, Path]]:
     folder = tmp_path_factory.mktemp("observed")
@@ -109,12 +162,16 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway,
     file.mkdir()
     (file / "sluicegate.yaml").write_text(yaml.safe_dump(config))
     settings = variables(template().stdout) | {"SLUICEGATE__MEMORY__BUDGET": "14MiB", "SLUICEGATE__MEMORY__WAIT": "10s"}
-    kube, more = Stub(SIMULATED), Stub(SIMULATED_MORE)
-    with running(file, loopback(), settings) as gateway:
+    kube, more, hook = Stub(SIMULATED), Stub(SIMULATED_MORE), Stub()
+    with running(file, loopback(), settings) as gateway, rolling_out(folder, hook) as rolling:
         targets = {"gateway": f"{gateway.host}:{gateway.ports['ops']}", "more": more.address, "kube": kube.address}
+        targets["rolling"] = f"{rolling.host}:{rolling.ports['ops']}"
         with prometheus(folder / "prometheus", targets, RULES) as server:
             ask(gateway)
+            ask_rolling(rolling)
             wait_for("a first scrape", lambda: server.query('sluicegate_requests_total{model="fraud",code="ok"}'))
+            wait_for("a share", lambda: server.query('sluicegate_rollout_share_ratio{model="taken"} > 0'))
+            take_back(rolling)
             # A swap, and a change of the file that is refused, between two scrapes that both see the counters.
             text = (file / "sluicegate.yaml").read_text()
             for version in ("3", "1", "2"):
@@ -132,8 +189,9 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway,
             broken_version(gateway, store, file, 9)
             ask(gateway)
             time.sleep(2)
-            with background(gateway):
+            with background(gateway, rolling):
                 yield gateway, server, store
+            assert hook.posted, "no webhook was told of the rollouts"
 
 
 def queries() -> list[tuple[str, str, str]]:
@@ -160,10 +218,32 @@ def test_every_panel_has_data(board: str, title: str, expression: str, watched: 
     assert all(value["value"][1] != "NaN" for value in found if title in ("Requests", "p99", "Failed"))
 
 
-def test_the_annotations_of_swaps_have_data(watched: tuple[Gateway, Prometheus, Path]) -> None:
+def test_annotations_have_data(watched: tuple[Gateway, Prometheus, Path]) -> None:
+    """Swaps, decisions of rollouts, and rollbacks, each with whatever its text names."""
     for board in dashboards.BOARDS:
-        [swaps] = dashboards.drawn(board)["annotations"]["list"]
-        assert watched[1].query(filled(swaps["expr"]).replace("[1m]", "[5m]"))
+        made = dashboards.drawn(board)["annotations"]["list"]
+        assert {each["name"] for each in made} == {"Swaps", "Rollouts", "Rollbacks"}
+        for each in made:
+            found = watched[1].query(filled(each["expr"]).replace("[1m]", "[5m]").replace("offset 1m", "offset 5m"))
+            assert found, each["name"]
+            assert all(set(re.findall(r"{{(\w+)}}", each["titleFormat"])) == set(one["metric"]) for one in found)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        'sluicegate_rollout_phase{model="taken",phase="rolled_back"} == 1',
+        'sluicegate_rollout_phase{model="canary",phase="paused"} == 1',
+        'sluicegate_rollout_share_ratio{model="canary"} == 0.5',
+        'sluicegate_rollout_differs{model="taken"} == 1',
+        'sluicegate_fallbacks_total{model="canary"} > 0',
+        'sluicegate_variant_requests_total{model="canary",variant="candidate",outcome="failed"} > 0',
+        'sluicegate_shadow_rows_total{model="shadow",outcome="disagreed"} > 0',
+        'sluicegate_webhook_events_total{outcome="delivered"} > 0',
+    ],
+)
+def test_what_the_panels_of_rollouts_show_has_happened(expression: str, watched: tuple[Gateway, Prometheus, Path]) -> None:
+    wait_for(expression, lambda: watched[1].query(expression))
 
 
 def selectors(expression: str) -> list[str]:
