@@ -21,8 +21,9 @@ CHART = ROOT / "helm/sluicegate"
 GATEWAY = ROOT / "docs/config.schema.json"
 START, END = "<!-- values: made by tools/chart_docs.py from values.yaml -->", "<!-- end of values -->"
 
-# The sections of sluicegate.yaml that the chart puts into the file; all others reach the gateway through `config`.
-FOLLOWED = ("models", "batching", "registries")
+# The sections of sluicegate.yaml that the chart puts into the file; all others reach the gateway through `config`. Of these, `state` has
+# keys of the chart's own.
+IN_FILE = ("models", "batching", "registries", "webhooks")
 
 # `key: value` or `key:` at some depth, and what stands behind `# `.
 KEY = re.compile(r"^( *)([A-Za-z0-9_]+):(?: |$)")
@@ -98,20 +99,22 @@ def schema(values: dict, said: dict[tuple[str, ...], str], gateway: dict) -> dic
     """What a user may set: the gateway's sections where the chart has them, and the chart's own keys."""
     sections = gateway["properties"]
     definitions = json.loads(json.dumps(gateway["$defs"]))
+    del definitions["State"]
     for name in ("Http", "Grpc", "Ops"):
         del definitions[name]["properties"]["address"]  # listenHost and containerPorts say it
     own = {key: described(value, (key,), said) for key, value in KEYS.items()}
     models = {**sections["models"], "minItems": 1, "type": ["array", "null"]}
-    static = {name: section for name, section in sections.items() if name not in FOLLOWED}
+    static = {name: section for name, section in sections.items() if name not in (*IN_FILE, "state")}
     config = {"type": "object", "additionalProperties": False, "properties": static}
     registries = {**sections["registries"], "minProperties": 1, "propertyNames": {"pattern": "^[A-Za-z0-9._-]{1,63}$"}}
     of_gateway = {
         "models": models,
         "batching": sections["batching"],
         "registries": registries,
+        "webhooks": sections["webhooks"],
         "config": {**config, "description": said[("config",)]},
     }
-    for key in FOLLOWED:
+    for key in IN_FILE:
         of_gateway[key] = {**of_gateway[key], "description": said[(key,)]}
     properties = {key: {**of_gateway, **own}[key] for key in values}
     return {

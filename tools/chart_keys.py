@@ -33,6 +33,12 @@ def route() -> dict:
     return group(enabled=BOOL, annotations=LABELS, parentRefs=OBJECTS, hostnames=TEXTS, rules=OBJECTS)
 
 
+ACCESS_MODES = {
+    "type": "array",
+    "items": one_of("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"),
+    "minItems": 1,
+}
+
 KEYS = {
     "existingConfigmap": TEXT,
     "modelStore": group(
@@ -42,11 +48,7 @@ KEYS = {
         existingClaim=TEXT,
         persistentVolumeClaim=group(
             create=BOOL,
-            accessModes={
-                "type": "array",
-                "items": one_of("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"),
-                "minItems": 1,
-            },
+            accessModes=ACCESS_MODES,
             storageClass=TEXT,
             size=QUANTITY,
             annotations=LABELS,
@@ -55,6 +57,15 @@ KEYS = {
         image=group(reference=TEXT, pullPolicy=PULL),
         fetch=group(image=TEXT, command=TEXTS, args=TEXTS, env=OBJECTS, envFrom=OBJECTS, resources=OBJECT, sizeLimit=QUANTITY),
         volume={"type": "object", "maxProperties": 1},
+    ),
+    "state": group(
+        sqlite=group(
+            existingClaim=TEXT,
+            persistentVolumeClaim=group(
+                create=BOOL, accessModes=ACCESS_MODES, storageClass=TEXT, size=QUANTITY, annotations=LABELS
+            ),
+        ),
+        postgres=group(existingSecret=TEXT, key={"type": "string", "pattern": "^[-._a-zA-Z0-9]+$"}),
     ),
     "listenHost": {"type": "string", "pattern": r"^([0-9.]+|\[[0-9a-fA-F:.]+\])$"},
     "containerPorts": group(http=PORT, grpc=PORT, ops=PORT),

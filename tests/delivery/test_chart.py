@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -28,7 +29,7 @@ from chart import (
 )
 from gateway import check
 
-GOLDEN = ["defaults", "prod", "gpu", "gateway-api", "ipv6"]
+GOLDEN = ["defaults", "prod", "gpu", "gateway-api", "ipv6", "rollout", "sqlite"]
 
 every_values_file = pytest.mark.parametrize("values", VALUES, ids=lambda path: path.stem)
 
@@ -161,6 +162,10 @@ def test_the_file_is_mounted_as_a_directory_that_the_kubelet_updates(values: Pat
         ('models=[{"name":"fraud"}]', 'models=[{"name":"fraud"},{"name":"digits"}]'),
         ("models=null", 'models=[{"name":"fraud"}]'),
         ('batching={"max_rows":8}', 'batching={"max_rows":16}'),
+        (
+            'models=[{"name":"fraud","version":"1"}]',
+            'models=[{"name":"fraud","version":"1","rollout":{"strategy":"replace","candidate":"2"}}]',
+        ),
     ],
 )
 def test_a_change_of_models_changes_their_configmap_and_no_pod(before: str, after: str) -> None:
@@ -180,10 +185,57 @@ def test_a_change_of_models_changes_their_configmap_and_no_pod(before: str, afte
         'registries={"local":{"type":"directory","path":"/models","poll":"5s"}}',
         'containerPorts={"http":9000}',
         'listenHost="127.0.0.1"',
+        'state={"postgres":{"existingSecret":"a"}}',
+        'webhooks=[{"url":"https://hooks.example.com"}]',
     ],
 )
 def test_a_change_that_needs_a_restart_changes_the_pods(setting: str) -> None:
     assert pod_of(with_json("replicaCount=1")) != pod_of(with_json(setting))
+
+
+def mounts(pod: dict, name: str) -> tuple[dict, dict]:
+    """A volume, and how the gateway's container has it."""
+    [volume] = [each for each in pod["volumes"] if each["name"] == name]
+    [mount] = [each for each in pod["containers"][0]["volumeMounts"] if each["name"] == name]
+    return volume, mount
+
+
+def test_rollouts_are_kept_where_the_values_say_and_no_secret_is_in_a_configmap() -> None:
+    text = rendered(values_file("rollout"))
+    file = yaml.safe_load(served_file(text))
+    volume, mount = mounts(pod_of(text)["spec"], "state")
+    assert file["state"] == {"postgres": f"file:{mount['mountPath']}/url"} and mount["readOnly"] is True
+    assert volume["secret"]["secretName"] == "state"
+    assert volume["secret"]["items"] == [{"key": "database-url", "path": "url"}]
+    assert [hook["url"] for hook in file["webhooks"]] == ["https://hooks.example.com/models", "http://chat:8080/hooks"]
+    _, secrets = mounts(pod_of(text)["spec"], "secrets")
+    assert file["webhooks"][0]["secret"] == f"file:{secrets['mountPath']}/webhook"
+    text = rendered(values_file("sqlite"))
+    volume, mount = mounts(pod_of(text)["spec"], "state")
+    assert yaml.safe_load(served_file(text))["state"]["path"].startswith(f"{mount['mountPath']}/")
+    claim = find(text, "PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"])
+    assert claim["spec"]["resources"]["requests"] == {"storage": "2Gi"} and claim["spec"]["storageClassName"] == "fast"
+    assert claim["metadata"]["annotations"] == {"example.com/backup": "daily", "helm.sh/resource-policy": "keep"}
+    assert find(text, "Deployment")["spec"]["strategy"] == {"type": "Recreate"}
+    assert "state" not in yaml.safe_load(served_file(rendered(values_file("prod"))))
+
+
+def test_whoever_installs_is_told_that_a_rollout_is_kept_nowhere(tmp_path: Path) -> None:
+    """By the notes, which Helm renders for an older Kubernetes than the chart takes."""
+    copied = shutil.copytree(CHART, tmp_path / "chart")
+    about = copied / "Chart.yaml"
+    about.write_text("".join(line for line in about.open() if not line.startswith("kubeVersion")))
+
+    def told(*settings: str) -> str:
+        arguments = (part for setting in settings for part in ("--set-json", setting))
+        done = chart.helm("install", "demo", copied, "--dry-run=client", *arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.rpartition("NOTES:")[2]
+
+    models = 'models=[{"name":"fraud","version":"1","rollout":{"strategy":"replace","candidate":"2"}}]'
+    assert "state is not set" in told(models)
+    assert "state is not set" not in told(models, 'state={"postgres":{"existingSecret":"a"}}')
+    assert "state is not set" not in told('models=[{"name":"fraud","version":"1"}]')
 
 
 def test_settings_reach_the_gateway_as_written() -> None:

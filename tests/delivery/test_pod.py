@@ -105,6 +105,40 @@ def test_what_the_kubelet_did_not_finish_is_not_read(tmp_path: Path, address: Ca
         wait_for("the whole file", lambda: gateway.predict("fraud", ROW).headers["x-model-version"] == "2")
 
 
+def told(gateway: Gateway, what: str) -> dict:
+    """What is told of fraud's rollout, at the address for operators."""
+    return http.get(gateway.url("ops", f"/models/fraud/{what}"), timeout=10).json()
+
+
+def test_a_canary_of_the_values_outlives_its_pod_and_ends_by_a_merged_change(tmp_path: Path, address: Callable[[], str]) -> None:
+    """`models` and `state` as a user sets them; the claim is a folder."""
+    steps = '[{"weight":"30%","hold":"500ms"},{"weight":"60%","pause":true}]'
+    canary = f'models=[{{"name":"fraud","version":"1","rollout":{{"strategy":"canary","candidate":"2","steps":{steps}}}}}]'
+    claim = tmp_path / "claim"
+    claim.mkdir()
+
+    def file(models: str) -> dict[str, str]:
+        text = release(models, 'state={"sqlite":{"existingClaim":"state"}}', 'strategy={"type":"Recreate"}')
+        return {name: said.replace("/var/lib/sluicegate", str(claim)) for name, said in mounted(text).items()}
+
+    volume = Volume(tmp_path / "pod", file(canary))
+    for _ in range(2):
+        with running(volume.folder, address(), variables(release())) as gateway:
+            view = wait_for("a pause at 60 %", lambda gateway=gateway: v if (v := told(gateway, "rollout"))["phase"] == "paused" else None)
+            assert view["share"] == "60%"
+            kinds = [event["kind"] for event in told(gateway, "events")["events"]]
+            assert kinds == ["rollout.started", "rollout.step", "rollout.paused"], "each once, also after a restart"
+            gateway.process.kill()
+            gateway.process.wait()
+    with running(volume.folder, address(), variables(release())) as gateway:
+        promoted = http.post(gateway.url("ops", "/models/fraud/rollout/promote?by=ada"), timeout=10)
+        assert promoted.json()["phase"] == "promoted", promoted.text
+        volume.update(file('models=[{"name":"fraud","version":"2"}]'))
+        wait_for("no rollout", lambda: http.get(gateway.url("ops", "/models/fraud/rollout"), timeout=10).status_code == 404)
+        answer = gateway.predict("fraud", ROW)
+        assert answer.headers["x-model-version"] == "2" and "x-model-variant" not in answer.headers
+
+
 def test_a_pod_that_ends_under_load_loses_nothing(tmp_path: Path, address: Callable[[], str]) -> None:
     """SIGTERM; callers go on to ask, with new connections, until readiness was looked at as often as the chart says; what the
     kubelet gives is enough."""

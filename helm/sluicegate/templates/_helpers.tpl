@@ -146,6 +146,54 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- include "sluicegate.variables" (dict "name" "SLUICEGATE" "value" (merge $addresses (deepCopy .Values.config))) }}
 {{- end }}
 
+{{/* Where rollouts are kept: sqlite, postgres, or none. */}}
+{{- define "sluicegate.state" -}}
+{{- $sqlite := .Values.state.sqlite }}
+{{- $claim := $sqlite.persistentVolumeClaim }}
+{{- if and $sqlite.existingClaim $claim.create }}
+{{- fail "state.sqlite: expected one claim, got existingClaim and persistentVolumeClaim" }}
+{{- end }}
+{{- $isSqlite := or $sqlite.existingClaim $claim.create }}
+{{- if and $isSqlite .Values.state.postgres.existingSecret }}
+{{- fail "state: expected sqlite or postgres, got both" }}
+{{- end }}
+{{- if $isSqlite }}
+{{- $scaler := or .Values.autoscaling.enabled .Values.keda.enabled }}
+{{- if or $scaler (gt (int .Values.replicaCount) 1) }}
+{{- fail (printf "state.sqlite: expected one replica, got %s; several share state.postgres" (ternary "a scaler" (printf "replicaCount %d" (int .Values.replicaCount)) $scaler)) }}
+{{- end }}
+{{- $strategy := .Values.strategy.type | default "RollingUpdate" }}
+{{- if ne $strategy "Recreate" }}
+{{- fail (printf "strategy.type: expected Recreate with state.sqlite, whose file one process has at a time, got %s" $strategy) }}
+{{- end }}
+{{- end }}
+{{- if $isSqlite }}sqlite{{ else if .Values.state.postgres.existingSecret }}postgres{{ end }}
+{{- end }}
+
+{{/* Of sluicegate.yaml: where rollouts are kept, and who is told of them. A change restarts the pods. */}}
+{{- define "sluicegate.moving" -}}
+{{- $state := include "sluicegate.state" . }}
+{{- if and .Values.existingConfigmap (or $state .Values.webhooks) }}
+{{- fail (printf "existingConfigmap: expected a ConfigMap of your own that has state and webhooks, got %s as a value too" (ternary "state" "webhooks" (not (empty $state)))) }}
+{{- end }}
+{{- range $index, $hook := .Values.webhooks }}
+{{- if regexMatch "^[a-z]+://[^/]*@" $hook.url }}
+{{- fail (printf "webhooks[%d].url: expected no name and password, which the ConfigMap would show, got both; sign with a secret in a file instead" $index) }}
+{{- end }}
+{{- end }}
+{{- if eq $state "sqlite" }}
+state:
+  path: /var/lib/sluicegate/state.db
+{{- else if eq $state "postgres" }}
+state:
+  postgres: file:/run/secrets/sluicegate-state/url
+{{- end }}
+{{- with .Values.webhooks }}
+webhooks:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
 {{/* sluicegate.yaml: what a running process follows, and the registries that it refers to. */}}
 {{- define "sluicegate.file" -}}
 {{- $names := dict }}
@@ -161,6 +209,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 registries:
   {{- toYaml .Values.registries | nindent 2 }}
+{{- include "sluicegate.moving" . }}
 {{- with .Values.batching }}
 batching:
   {{- toYaml . | nindent 2 }}
