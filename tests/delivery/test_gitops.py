@@ -4,6 +4,7 @@ import itertools
 import re
 import subprocess
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import hcl2
@@ -21,7 +22,7 @@ from chart import (
     template,
     variables,
 )
-from gateway import check, running
+from gateway import binary, check, http, running, wait_for
 from kubelet import Volume
 from test_pod import run_script
 
@@ -29,14 +30,17 @@ GITOPS = ROOT / "docs/gitops"
 ENVIRONMENTS = ["dev", "staging", "prod"]
 
 
-def environment(name: str) -> str:
+def environment(name: str, *more: object) -> str:
+    """`canary` is prod's with the canary behind it."""
     base = GITOPS / "environments"
-    done = template("--values", base / "base.yaml", "--values", base / f"{name}.yaml")
+    own = [base / "prod.yaml", GITOPS / "canary.yaml"] if name == "canary" else [base / f"{name}.yaml"]
+    files = (part for file in (base / "base.yaml", *own) for part in ("--values", file))
+    done = template(*files, *more)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-@pytest.mark.parametrize("name", ENVIRONMENTS)
+@pytest.mark.parametrize("name", [*ENVIRONMENTS, "canary"])
 def test_an_environment_is_rendered_and_checked(name: str) -> None:
     text = environment(name)
     for thing in objects(text):
@@ -78,6 +82,12 @@ def test_what_they_name_is_there() -> None:
     assert ignored == generated["spec"]["template"]["spec"]["ignoreDifferences"][0]["jsonPointers"] == ["/spec/replicas"]
 
 
+def taken_up(text: str) -> str:
+    """The script that waits until the gateway has what Git says."""
+    [container] = find(text, "Job")["spec"]["template"]["spec"]["initContainers"]
+    return container["args"][0]
+
+
 @pytest.fixture
 def job(tmp_path: Path, address: Callable[[], str]) -> Callable[[str, int | None], int | None]:
     """Runs the commands of the PostSync Job of `prod` while a pod serves this version of fraud; its exit code, or None where it
@@ -85,7 +95,7 @@ def job(tmp_path: Path, address: Callable[[], str]) -> Callable[[str, int | None
 
     def run(version: str, wrong: int | None = None) -> int | None:
         text = environment("prod")
-        script = find(text, "Job")["spec"]["template"]["spec"]["containers"][0]["args"][0]
+        script = taken_up(text)
         file = yaml.safe_load(served_file(text))
         file["registries"]["local"]["path"] = str(ROOT / "models")
         file["models"][0] |= {"version": version, "aliases": {}}
@@ -111,6 +121,88 @@ def test_a_sync_waits_while_another_version_answers(job: Callable) -> None:
 
 def test_a_sync_fails_when_the_file_is_refused(job: Callable) -> None:
     assert job("1", 1) == 1
+
+
+@dataclass
+class Synced:
+    """The PostSync Job of a canary, run against a gateway: exit codes, `None` where it still waits after some seconds."""
+
+    taken_up: int | None
+    ended: int | None = None
+    said: str = ""
+
+
+@pytest.fixture
+def canary(tmp_path: Path, address: Callable[[], str]) -> Callable[[dict | None, str | None], Synced]:
+    """A gateway that serves the canary's file with these keys of its rollout, or without a rollout; the state is in memory."""
+
+    def run(rollout: dict | None, command: str | None = None) -> Synced:
+        text = environment("canary")
+        file = yaml.safe_load(served_file(text))
+        file["registries"]["local"]["path"] = str(ROOT / "models")
+        del file["state"], file["webhooks"]
+        declared = file["models"][0].pop("rollout")
+        if rollout is not None:
+            file["models"][0]["rollout"] = declared | {"analysis": []} | rollout
+        volume = Volume(tmp_path / "pod", {"sluicegate.yaml": yaml.safe_dump(file)})
+        [container] = find(text, "Job")["spec"]["template"]["spec"]["containers"]
+        with running(volume.folder, address(), variables(text)) as gateway:
+            if command:
+                path = gateway.url("ops", "/models/fraud/rollout")
+                wait_for("both versions", lambda: http.get(path, timeout=10).json()["ready"])
+                assert http.post(f"{path}/{command}", timeout=10).status_code == 200
+            try:
+                seen = run_script(taken_up(text), gateway, tmp_path / "home", timeout=8).returncode
+            except subprocess.TimeoutExpired:
+                return Synced(None)
+            leads = {"14400": "4", "http://demo-sluicegate-ops:8082": gateway.url("ops", "")}
+            arguments = [leads.get(argument, argument) for argument in container["args"]]
+            assert set(leads.values()) <= set(arguments)
+            done = subprocess.run([binary(), *arguments], capture_output=True, text=True, timeout=60)
+            return Synced(seen, done.returncode, done.stdout + done.stderr)
+
+    return run
+
+
+def test_a_sync_ends_well_when_the_candidate_is_promoted(canary: Callable) -> None:
+    synced = canary({"steps": [{"weight": "50%"}, {"weight": "100%"}]})
+    assert (synced.taken_up, synced.ended) == (0, 0), synced.said
+    assert "promoted" in synced.said
+
+
+def test_a_sync_fails_when_the_candidate_is_rolled_back(canary: Callable) -> None:
+    synced = canary({}, "rollback")
+    assert (synced.taken_up, synced.ended) == (1, 1) and "rolled_back" in synced.said, synced.said
+
+
+def test_a_sync_waits_for_a_rollout_under_way_and_fails_at_its_end(canary: Callable) -> None:
+    synced = canary({})
+    assert (synced.taken_up, synced.ended) == (0, 1) and "not every model is ready with its rollout at its end" in synced.said
+
+
+def test_a_sync_waits_until_the_gateway_has_the_rollout(canary: Callable) -> None:
+    assert canary(None).taken_up is None
+
+
+@pytest.mark.parametrize(
+    ("rollout", "waits"),
+    [
+        ('{"strategy":"canary","candidate":3,"steps":[{"weight":"5%"}]}', True),
+        ('{"strategy":"canary","candidate":3,"steps":[{"weight":"5%"}],"shadow":{"share":"10%","hold":"5m"}}', True),
+        ('{"strategy":"replace","candidate":3}', True),
+        ('{"strategy":"canary","candidate":3,"steps":[{"weight":"5%","pause":true},{"weight":"100%"}]}', False),
+        ('{"strategy":"canary","candidate":3,"steps":[{"weight":"5%"}],"shadow":{"share":"10%"}}', False),
+        ('{"strategy":"shadow","candidate":3,"shadow":{"share":"10%"}}', False),
+        ('{"strategy":"blue_green","candidate":3}', False),
+    ],
+)
+def test_a_sync_waits_for_the_end_of_what_ends_by_itself_alone(rollout: str, waits: bool) -> None:
+    text = environment("prod", "--set-json", f'models=[{{"name":"fraud","version":2,"rollout":{rollout}}}]')
+    job = find(text, "Job")["spec"]
+    [container] = job["template"]["spec"]["containers"]
+    assert ("--wait" in container["args"]) == waits
+    assert job["activeDeadlineSeconds"] == (15000 if waits else 600)
+    assert '"stable":"2"' in taken_up(text) and '"candidate":"3"' in taken_up(text)
 
 
 def test_servers_of_others_start_the_gateway_as_it_can_be_started(tmp_path: Path) -> None:
