@@ -124,8 +124,8 @@ def test_a_canary_of_the_values_outlives_its_pod_and_ends_by_a_merged_change(tmp
     volume = Volume(tmp_path / "pod", file(canary))
     for _ in range(2):
         with running(volume.folder, address(), variables(release())) as gateway:
-            view = wait_for("a pause at 60 %", lambda gateway=gateway: v if (v := told(gateway, "rollout"))["phase"] == "paused" else None)
-            assert view["share"] == "60%"
+            wait_for("a pause", lambda gateway=gateway: told(gateway, "rollout")["phase"] == "paused")
+            assert told(gateway, "rollout")["share"] == "60%"
             kinds = [event["kind"] for event in told(gateway, "events")["events"]]
             assert kinds == ["rollout.started", "rollout.step", "rollout.paused"], "each once, also after a restart"
             gateway.process.kill()
