@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use sluicegate_core::{Code, Error, Result, Tensor};
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use crate::pad::Padding;
 use crate::queue::Shared;
@@ -84,12 +84,6 @@ impl Ticket {
             }
             inside.lead();
         }
-        if let [piece] = &mut self.pieces[..] {
-            // An inline run has answered already: no timer is armed for it.
-            if let Ok(done) = piece.try_recv() {
-                return done;
-            }
-        }
         let late = || {
             let waited = self.arrived.elapsed().as_millis();
             Error::new(
@@ -99,11 +93,22 @@ impl Ticket {
                 ),
             )
         };
+        // A run leaves out whose time is over, and a queue that closes lets go of all: no answer comes then.
+        let dropped = || if Instant::now() < self.deadline { closed() } else { late() };
+        if let [piece] = &mut self.pieces[..] {
+            match piece.try_recv() {
+                // An inline run has answered already: no timer is armed for it.
+                Ok(done) => return done,
+                // It must not be polled again.
+                Err(TryRecvError::Closed) => return Err(dropped()),
+                Err(TryRecvError::Empty) => {}
+            }
+        }
         let pieces = std::mem::take(&mut self.pieces);
         let all = async {
             let mut parts = Vec::with_capacity(pieces.len());
             for piece in pieces {
-                parts.push(piece.await.unwrap_or_else(|_| Err(closed()))?);
+                parts.push(piece.await.unwrap_or_else(|_| Err(dropped()))?);
             }
             join(parts)
         };

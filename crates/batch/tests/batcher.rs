@@ -134,6 +134,22 @@ proptest! {
 }
 
 #[test]
+fn whoever_comes_when_its_time_is_over_is_told_so() {
+    for execution in [Execution::Inline, Execution::Threads] {
+        for rows in [1, 9] {
+            let (batcher, seen) = batcher(execution, 1, limits(4, Duration::ZERO), Duration::ZERO);
+            let runtime = runtime();
+            let ticket = batcher.submit(job(1.0, rows, 1, Duration::ZERO)).expect("there is room");
+            let error = runtime.block_on(ticket.wait()).expect_err("nobody runs it");
+            assert_eq!(error.code(), Code::DeadlineExceeded, "{execution:?}, {rows} rows: {error}");
+            assert_eq!(seen.most_rows.load(Relaxed), 0);
+            drop(runtime);
+            free(batcher);
+        }
+    }
+}
+
+#[test]
 fn a_version_that_closes_leaves_nobody_without_an_answer() {
     for execution in [Execution::Inline, Execution::Threads] {
         let (batcher, _) = batcher(execution, 2, limits(4, Duration::ZERO), Duration::from_micros(200));
