@@ -88,9 +88,10 @@ def ask(gateway: Gateway) -> None:
 
 
 def ask_rolling(gateway: Gateway) -> None:
-    """What nobody notices of a rollout: each is answered."""
-    for name in ROLLING * 8:
-        assert gateway.predict(name, ROW).status_code == 200
+    """What nobody notices of a rollout: each is answered. On the second row versions 1 and 2 disagree."""
+    for name in ROLLING * 4:
+        for row in (ROW, ROW | {"merchant_risk": 0.99}):
+            assert gateway.predict(name, row).status_code == 200
 
 
 @contextlib.contextmanager
@@ -283,6 +284,19 @@ def test_prometheus_evaluates_all_rules_without_an_error(watched: tuple[Gateway,
 def test_keda_scales_by_a_query_that_has_an_answer(watched: tuple[Gateway, Prometheus, Path]) -> None:
     _, server, _ = watched
     assert server.query('sum(sluicegate_queue_rows{namespace="serving",job="sluicegate"})')
+
+
+def test_flagger_judges_pods_by_a_query_that_has_an_answer(watched: tuple[Gateway, Prometheus, Path]) -> None:
+    [metric] = [
+        each for each in yaml.safe_load_all((ROOT / "docs/gitops/flagger.yaml").read_text()) if each["kind"] == "MetricTemplate"
+    ]
+    query = re.sub(r'pod=~"[^"]+"', 'pod=~"sluicegate-.+"', metric["spec"]["query"])
+    for name, value in {"namespace": "serving", "interval": "1m"}.items():
+        query = query.replace("{{ %s }}" % name, value)
+    [found] = watched[1].query(query)
+    assert 0 <= float(found["value"][1]) <= 100
+    [nothing] = watched[1].query(query.replace('"serving"', '"elsewhere"'))
+    assert float(nothing["value"][1]) == 0, "no traffic is no failure"
 
 
 def routes(folder: Path, stubs: dict[str, Stub]) -> dict:

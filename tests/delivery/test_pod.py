@@ -131,6 +131,7 @@ def test_a_canary_of_the_values_outlives_its_pod_and_ends_by_a_merged_change(tmp
             gateway.process.kill()
             gateway.process.wait()
     with running(volume.folder, address(), variables(release())) as gateway:
+        wait_for("both versions", lambda: told(gateway, "rollout")["ready"])
         promoted = http.post(gateway.url("ops", "/models/fraud/rollout/promote?by=ada"), timeout=10)
         assert promoted.json()["phase"] == "promoted", promoted.text
         volume.update(file('models=[{"name":"fraud","version":"2"}]'))
