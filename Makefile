@@ -67,7 +67,7 @@ test-schema: need-rust onnxruntime $(SCHEMA)/ready ## thousands of requests made
 	$(BINARY)
 	$(SCHEMA)/bin/python -m pytest tests/schema
 
-test-delivery: need-rust onnxruntime need-helm need-prometheus $(DELIVERY)/ready ## the chart, the image, the alerts: rendered, checked and lived by processes
+test-delivery: need-rust onnxruntime need-helm need-prometheus need-postgres $(DELIVERY)/ready ## the chart, the image, the alerts: rendered, checked and lived by processes
 	$(BINARY)
 	$(DELIVERY)/bin/python -m pytest tests/delivery -m 'not soak' --numprocesses=2 --dist=loadfile
 

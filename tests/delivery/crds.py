@@ -18,6 +18,8 @@ WANTED = {
         "example/prometheus-operator-crd/monitoring.coreos.com_{servicemonitors,prometheusrules,alertmanagerconfigs}.yaml"
     ],
     "github.com/argoproj/argo-cd/v3@v3.5.1": ["manifests/crds/{application,applicationset}-crd.yaml"],
+    "github.com/argoproj/argo-rollouts@v1.9.1": ["manifests/crds/{rollout,analysis-template}-crd.yaml"],
+    "github.com/fluxcd/flagger@v1.36.1": ["charts/flagger/crds/crd.yaml"],
     "github.com/kserve/kserve@v0.20.0": ["config/crd/full/serving.kserve.io_{clusterservingruntimes,inferenceservices}.yaml"],
     "github.com/fluxcd/notification-controller@v1.6.0": [
         "config/crd/bases/notification.toolkit.fluxcd.io_{alerts,providers,receivers}.yaml"

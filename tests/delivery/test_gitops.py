@@ -3,7 +3,7 @@
 import itertools
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from chart import (
     KUBERNETES,
     ROOT,
     Loader,
+    definition,
     find,
     hold_to_schema,
     objects,
@@ -22,8 +23,9 @@ from chart import (
     template,
     variables,
 )
-from gateway import binary, check, http, running, wait_for
+from gateway import Gateway, binary, check, http, running, wait_for
 from kubelet import Volume
+from postgres import postgres
 from test_pod import run_script
 
 GITOPS = ROOT / "docs/gitops"
@@ -60,7 +62,9 @@ def test_promotion_changes_one_configmap_and_the_job_that_waits_for_it(tmp_path:
     assert sorted(changed) == [("ConfigMap", "demo-sluicegate-models"), ("Job", "demo-sluicegate-models-live")]
 
 
-@pytest.mark.parametrize("file", ["argocd/application.yaml", "flux/release.yaml", "kserve.yaml"])
+@pytest.mark.parametrize(
+    "file", ["argocd/application.yaml", "argo-rollouts.yaml", "flagger.yaml", "flux/release.yaml", "kserve.yaml"]
+)
 def test_objects_are_as_their_definitions_say(file: str) -> None:
     things = objects((GITOPS / file).read_text())
     assert things
@@ -184,6 +188,34 @@ def test_a_sync_waits_until_the_gateway_has_the_rollout(canary: Callable) -> Non
     assert canary(None).taken_up is None
 
 
+def test_two_pods_of_the_canary_decide_together_by_their_database(tmp_path: Path, address: Callable[[], str]) -> None:
+    """As the example declares it; the Secret is a file beside them, and nobody is told."""
+    text = environment("canary")
+    container = find(text, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    [mount] = [mount for mount in container["volumeMounts"] if mount["name"] == "state"]
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    file = yaml.safe_load(served_file(text))
+    file["registries"]["local"]["path"] = str(ROOT / "models")
+    file["state"] = {name: said.replace(mount["mountPath"], str(secret)) for name, said in file["state"].items()}
+    del file["webhooks"]
+    volume = Volume(tmp_path / "pod", {"sluicegate.yaml": yaml.safe_dump(file)})
+
+    def told(gateway: Gateway, what: str) -> dict:
+        return http.get(gateway.url("ops", f"/models/fraud/{what}"), timeout=10).json()
+
+    with postgres() as url:
+        (secret / "url").write_text(url)
+        with running(volume.folder, address(), variables(text)) as one, running(volume.folder, address(), variables(text)) as other:
+            for each in (one, other):
+                wait_for("a share", lambda each=each: told(each, "rollout")["share"] == "5%")
+            back = http.post(one.url("ops", "/models/fraud/rollout/rollback?by=ada"), timeout=10)
+            assert back.status_code == 200, back.text
+            wait_for("the other one to follow", lambda: told(other, "rollout")["phase"] == "rolled_back")
+            said = [[(event["id"], event["kind"]) for event in told(each, "events")["events"]] for each in (one, other)]
+            assert said[0] == said[1] and [kind for _, kind in said[0]] == ["rollout.started", "rollout.rolled_back"]
+
+
 @pytest.mark.parametrize(
     ("rollout", "waits"),
     [
@@ -203,6 +235,50 @@ def test_a_sync_waits_for_the_end_of_what_ends_by_itself_alone(rollout: str, wai
     assert ("--wait" in container["args"]) == waits
     assert job["activeDeadlineSeconds"] == (15000 if waits else 600)
     assert '"stable":"2"' in taken_up(text) and '"candidate":"3"' in taken_up(text)
+
+
+@pytest.fixture
+def paused(tmp_path: Path, address: Callable[[], str]) -> Iterator[Gateway]:
+    """A gateway whose canary has begun and waits for a person."""
+    rollout = {"strategy": "canary", "candidate": 3, "steps": [{"weight": "50%", "pause": True}]}
+    file = {
+        "registries": {"local": {"type": "directory", "path": str(ROOT / "models")}},
+        "models": [{"name": "fraud", "version": "2", "rollout": rollout}],
+    }
+    volume = Volume(tmp_path / "pod", {"sluicegate.yaml": yaml.safe_dump(file)})
+    with running(volume.folder, address(), variables(environment("dev"))) as gateway:
+        path = gateway.url("ops", "/models/fraud/rollout")
+        wait_for("a pause", lambda: http.get(path, timeout=10).json()["phase"] == "paused")
+        yield gateway
+
+
+def test_argo_rollouts_asks_for_what_the_gateway_answers(paused: Gateway) -> None:
+    [template] = [each for each in objects((GITOPS / "argo-rollouts.yaml").read_text()) if each["kind"] == "AnalysisTemplate"]
+    [metric] = template["spec"]["metrics"]
+    web = metric["provider"]["web"]
+    url = web["url"].replace("{{args.ops}}", paused.url("ops", "")).replace("{{args.model}}", "fraud")
+    assert web["jsonPath"] == "{$.data}"
+    data = http.get(url, timeout=10).json()["data"]
+    asked = re.findall(r"result\.(\w+)", metric["successCondition"] + metric["failureCondition"])
+    assert {name: type(data[name]) for name in asked} == {"ok": bool, "n": int, "verdict": str}
+    assert data["verdict"] in ("pass", "fail", "inconclusive") and data["ok"] == (data["verdict"] == "pass")
+    address = next(each["value"] for each in template["spec"]["args"] if each["name"] == "ops")
+    assert address == "http://sluicegate-ops.serving:8082"
+
+
+def test_flagger_is_answered_at_each_of_its_webhooks(paused: Gateway) -> None:
+    """By the definitions' own list of types; a rollout that waits keeps another one from beginning."""
+    [canary] = [each for each in objects((GITOPS / "flagger.yaml").read_text()) if each["kind"] == "Canary"]
+    answers = {}
+    for hook in canary["spec"]["analysis"]["webhooks"]:
+        assert hook["url"].endswith(f":8082/hooks/flagger/{hook['type']}")
+        body = {"name": "sluicegate", "namespace": "serving", "phase": "Progressing", "checksum": "1"}
+        body |= {"metadata": hook["metadata"]} if "metadata" in hook else {}
+        answers[hook["type"]] = http.post(paused.url("ops", hook["url"].partition(":8082")[2]), json=body, timeout=10).status_code
+    known = definition("flagger.app/v1beta1", "Canary")["properties"]["spec"]["properties"]["analysis"]["properties"]["webhooks"]
+    assert set(answers) == set(known["items"]["properties"]["type"]["enum"]) - {""}
+    assert {kind for kind, status in answers.items() if status == 409} == {"confirm-rollout", "rollback"}
+    assert set(answers.values()) == {200, 409}
 
 
 def test_servers_of_others_start_the_gateway_as_it_can_be_started(tmp_path: Path) -> None:

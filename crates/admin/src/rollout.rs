@@ -1,5 +1,5 @@
-//! What moves: `GET /models/{model}/rollout` and `…/events` for everybody, `GET /models/{model}/shadow` and
-//! `POST /models/{model}/rollout/{command}` for operators.
+//! What moves: `GET /models/{model}/rollout`, `…/events` and `…/analysis` for everybody, `GET /models/{model}/shadow`,
+//! `POST /models/{model}/rollout/{command}` and `POST /hooks/flagger/{type}` for operators.
 
 use std::sync::Arc;
 
@@ -16,6 +16,8 @@ use sluicegate_api::http::answer::{self, Dialect, Head};
 use sluicegate_core::{Code, Error, Result};
 use sluicegate_traffic::{Command, Traffic};
 
+use crate::outside;
+
 /// Most events of one answer.
 const PAGE: u32 = 1_000;
 
@@ -24,6 +26,7 @@ pub fn routes(traffic: &Arc<Traffic>) -> Router<Api> {
     Router::new()
         .route("/models/{model}/rollout", get(rollout))
         .route("/models/{model}/events", get(events))
+        .route("/models/{model}/analysis", get(outside::analysis))
         .layer(Extension(traffic.clone()))
 }
 
@@ -32,6 +35,7 @@ pub fn commands(traffic: &Arc<Traffic>) -> Router<Api> {
     let operators = Router::new()
         .route("/models/{model}/rollout/{command}", post(command))
         .route("/models/{model}/shadow", get(shadow))
+        .route("/hooks/flagger/{type}", post(outside::flagger))
         .layer(Extension(traffic.clone()));
     routes(traffic).merge(operators)
 }
@@ -105,7 +109,7 @@ async fn command(
     told(&request, outcome)
 }
 
-fn known(api: &Api, model: &str) -> Result<()> {
+pub(crate) fn known(api: &Api, model: &str) -> Result<()> {
     let table = api.gateway.published().load();
     let unknown = || Error::new(Code::UnknownModel, format!("no model is called `{model}`"));
     table.models.get(model).map(|_| ()).ok_or_else(unknown)
@@ -115,7 +119,7 @@ fn unread(refused: &QueryRejection) -> Error {
     Error::new(Code::Malformed, refused.body_text())
 }
 
-fn told(request: &Request, outcome: Result<serde_json::Value>) -> Response {
+pub(crate) fn told(request: &Request, outcome: Result<serde_json::Value>) -> Response {
     let head = Head::of(request.headers());
     match outcome {
         Ok(body) => answer::json(&head, StatusCode::OK, &body),
