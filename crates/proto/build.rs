@@ -15,5 +15,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out.join("descriptors.bin"), files.encode_to_vec())?;
     // Raw tensors stay views into what was received; maps have one order, and an empty one costs nothing.
     Config::new().bytes(["."]).btree_map(["."]).compile_fds(files)?;
+    // What is told to receivers of OpenTelemetry, and not among the descriptors that callers are shown.
+    let files = protox::compile(["opentelemetry/proto/collector/trace/v1/trace_service.proto"], ["proto"])?;
+    Config::new().bytes(["."]).disable_comments(["."]).include_file("otlp.rs").compile_fds(files)?;
     Ok(())
 }

@@ -67,16 +67,21 @@ class Gateway:
     def post(self, path: str, **options) -> requests.Response:
         return http.post(self.url + path, **options)
 
-    def ops(self, path: str) -> requests.Response:
-        return http.get(f"http://{self.ops_address}{path}")
+    def ops(self, path: str, **options) -> requests.Response:
+        return http.get(f"http://{self.ops_address}{path}", **options)
 
 
 @contextmanager
 def running(
-    directory: Path, engine: str, registries: dict[str, Path], models: list[dict] | None, **sections: dict
+    directory: Path,
+    engine: str,
+    registries: dict[str, Path],
+    models: list[dict] | None,
+    variables: dict[str, str] | None = None,
+    **sections: dict,
 ) -> Iterator[Gateway]:
     """A gateway that is ready. Without `models` it serves the newest version of everything that its engine can load.
-    Further sections of its configuration come by their names."""
+    Further sections of its configuration come by their names, and further variables of its environment in `variables`."""
     address, grpc_address, ops_address = free_addresses(3)
     config = {
         "http": {"address": address},
@@ -101,7 +106,7 @@ def running(
     with log.open("wb") as output:
         process = subprocess.Popen(
             [binary(), "serve", "--config", file],
-            env=environment(),
+            env=environment() | (variables or {}),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -118,7 +123,7 @@ def running(
 
 def environment() -> dict[str, str]:
     """This one, without what would configure the gateway."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("SLUICEGATE__")}
+    return {name: value for name, value in os.environ.items() if not name.startswith(("SLUICEGATE__", "OTEL_"))}
 
 
 def wait_until_served(process: subprocess.Popen, ops_address: str, log: Path) -> None:

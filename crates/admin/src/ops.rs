@@ -6,9 +6,11 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::get;
 use axum::{Extension, Router};
+use http::header::ACCEPT;
 use http::{HeaderValue, StatusCode};
 use metrics::gauge;
 use serde_json::json;
+use sluicegate_core::metric::Form;
 use sluicegate_core::{ModelRef, metric};
 use sluicegate_traffic::Traffic;
 
@@ -18,7 +20,7 @@ use sluicegate_api::http::answer::{self, Head};
 use sluicegate_api::http::{Api, health, method_not_allowed, not_found};
 
 /// Renders the exposition text.
-pub type Render = Arc<dyn Fn() -> String + Send + Sync>;
+pub type Render = Arc<dyn Fn(Form) -> String + Send + Sync>;
 
 /// The routes. `render` gives the exposition text.
 pub fn routes(api: Api, render: Render, traffic: &Arc<Traffic>) -> Router {
@@ -43,8 +45,14 @@ pub fn routes(api: Api, render: Render, traffic: &Arc<Traffic>) -> Router {
 fn metrics(api: &Api, render: &Render, request: &Request) -> Response {
     gauge!(metric::IN_FLIGHT).set(api.gateway.limit().in_flight() as f64);
     gauge!(metric::READY).set(f64::from(u8::from((api.ready)())));
-    let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    answer::respond(&Head::of(request.headers()), StatusCode::OK, content_type, render().into_bytes())
+    // Who reads it says so; who asks for anything else reads the older one.
+    let accepted = request.headers().get_all(ACCEPT).iter().filter_map(|accepted| accepted.to_str().ok());
+    let (form, content_type) = match accepted.into_iter().any(|accepted| accepted.contains("application/openmetrics-text")) {
+        true => (Form::OpenMetrics, "application/openmetrics-text; version=1.0.0; charset=utf-8"),
+        false => (Form::Text, "text/plain; version=0.0.4; charset=utf-8"),
+    };
+    let content_type = HeaderValue::from_static(content_type);
+    answer::respond(&Head::of(request.headers()), StatusCode::OK, content_type, render(form).into_bytes())
 }
 
 /// `GET /status`: how far each version came and why not further, and what serves.

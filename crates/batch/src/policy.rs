@@ -112,6 +112,22 @@ pub enum Left {
     Again,
 }
 
+impl Left {
+    /// As it is told.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Preferred => "preferred",
+            Self::NextTooLarge => "next_too_large",
+            Self::TookAll => "took_all",
+            Self::TookAllOfItsKind => "took_all_of_its_kind",
+            Self::Delayed => "delayed",
+            Self::LookedEnough => "looked_enough",
+            Self::Again => "again",
+        }
+    }
+}
+
 /// What waits for one version.
 #[derive(Debug)]
 pub struct Waiting<T> {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use serde::{Deserialize, Serialize};
 use sluicegate_core::meter::VersionMeter;
-use sluicegate_core::{Code, Error, Result, Tensor};
+use sluicegate_core::{Code, Error, Result, Tensor, Trace};
 use sluicegate_engine::Engine;
 use smallvec::SmallVec;
 use tokio::sync::{Notify, oneshot};
@@ -63,6 +63,8 @@ pub struct Job {
     pub arrived: Instant,
     /// When it is no longer worth running.
     pub deadline: Instant,
+    /// The trace that it is a part of.
+    pub trace: Option<Trace>,
 }
 
 /// What there is to know of a version's queue: how it takes what comes.
@@ -96,6 +98,7 @@ pub(crate) struct Work {
     pub(crate) reply: oneshot::Sender<Result<Done>>,
     /// Whether it stands for its request, of which others may be further pieces.
     pub(crate) first: bool,
+    pub(crate) trace: Option<Trace>,
 }
 
 pub(crate) struct State {
@@ -181,7 +184,7 @@ impl Batcher {
     /// [`Code::QueueFull`] where it has no room, [`Code::NotReady`] where the version is closed, [`Code::Io`] where the machine
     /// gives not one thread to run it.
     pub fn submit(&self, job: Job) -> Result<Ticket> {
-        let Job { inputs, wanted, rows, priority, arrived, deadline } = job;
+        let Job { inputs, wanted, rows, priority, arrived, deadline, trace } = job;
         let shared = &self.0;
         let Setup { limits, batched, execution, padding, .. } = &shared.setup;
         let level = policy::level(priority);
@@ -201,7 +204,7 @@ impl Batcher {
                 let (reply, piece) = oneshot::channel();
                 pieces.push(piece);
                 let key = key(&inputs, &wanted, *batched, padding);
-                let payload = Work { inputs, wanted: wanted.clone(), reply, first: pieces.len() == 1 };
+                let payload = Work { inputs, wanted: wanted.clone(), reply, first: pieces.len() == 1, trace: trace.clone() };
                 state.waiting.push(Entry { rows, key, arrived, deadline, level, payload });
             };
             if *batched && rows > limits.max_rows {

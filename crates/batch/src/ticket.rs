@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use sluicegate_core::trace::Place;
 use sluicegate_core::{Code, Error, Result, Tensor};
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
@@ -21,6 +22,17 @@ pub struct Done {
     pub queue: Duration,
     /// How long the run took, shared with those in the same batch.
     pub compute: Duration,
+    /// The batch of each of its pieces, where the request is traced.
+    pub batches: Vec<Batch>,
+}
+
+/// A batch's span.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch {
+    /// Where it is.
+    pub place: Place,
+    /// Rows in it.
+    pub rows: usize,
 }
 
 /// Waits for the answer. Dropping it takes the request out of the queue before its run.
@@ -131,5 +143,6 @@ fn join(mut parts: Vec<Done>) -> Result<Done> {
     let outputs = stack::join(&views, &Padding::default(), &mut stack::Scratch::default())?;
     let queue = parts.iter().map(|part| part.queue).max().unwrap_or_default();
     let compute = parts.iter().map(|part| part.compute).sum();
-    Ok(Done { outputs, queue, compute })
+    let batches = parts.iter().flat_map(|part| &part.batches).copied().collect();
+    Ok(Done { outputs, queue, compute, batches })
 }

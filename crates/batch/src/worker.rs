@@ -6,7 +6,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::MutexGuard;
-use sluicegate_core::{Code, Error, Result, Tensor};
+use sluicegate_core::trace::{self, Place, Span};
+use sluicegate_core::{Code, Error, Result, Tensor, Trace};
 use sluicegate_engine::TokenCount;
 use smallvec::SmallVec;
 
@@ -14,7 +15,7 @@ use crate::journal::Ran;
 use crate::policy::{Batch, Entry, Left, Next};
 use crate::queue::{Instance, Setup, Shared, Work};
 use crate::stack;
-use crate::ticket::Done;
+use crate::ticket::{self, Done};
 
 /// Runs what waits on the caller's thread, where an instance is idle; then gives the instance on: to a task that serves those
 /// who came meanwhile, or back to the idle ones.
@@ -159,6 +160,7 @@ fn run(shared: &Shared, instance: &mut Instance, batch: Batch<Work>) {
         behind,
         failed: outcome.is_err(),
     });
+    let span = traced(&entries, rows, left, (started, compute), outcome.as_ref().err().map(Error::code));
     match outcome {
         Ok(slices) => {
             if let Some(TokenCount { read, padding }) = instance.engine.tokens() {
@@ -166,7 +168,8 @@ fn run(shared: &Shared, instance: &mut Instance, batch: Batch<Work>) {
             }
             for (entry, outputs) in entries.into_iter().zip(slices) {
                 let queue = waited(&entry);
-                let _ = entry.payload.reply.send(Ok(Done { outputs, queue, compute }));
+                let batches = span.filter(|_| entry.payload.trace.is_some()).into_iter().collect();
+                let _ = entry.payload.reply.send(Ok(Done { outputs, queue, compute, batches }));
             }
         }
         Err(error) if entries.len() == 1 => {
@@ -181,6 +184,27 @@ fn run(shared: &Shared, instance: &mut Instance, batch: Batch<Work>) {
             }
         }
     }
+}
+
+/// Tells the span of a batch that has traced requests in it. It is a part of none of them: it is linked to them all.
+fn traced(
+    entries: &[Entry<Work>],
+    rows: usize,
+    left: Left,
+    (began, took): (Instant, Duration),
+    error: Option<Code>,
+) -> Option<ticket::Batch> {
+    let traces = || entries.iter().filter_map(|entry| entry.payload.trace.as_ref());
+    let first = traces().next()?;
+    let place = Place::new();
+    let about = [
+        (trace::BATCH_SIZE, rows.into()),
+        (trace::BATCH_REQUESTS, entries.len().into()),
+        (trace::BATCH_LEFT, left.name().into()),
+    ];
+    let span = Span::new(place, "batch", began, began + took).with(first.said()).with(about);
+    first.beside(span.linked(traces().map(Trace::place)).with_error(error));
+    Some(ticket::Batch { place, rows })
 }
 
 fn outputs(instance: &mut Instance, batch: &[Entry<Work>], setup: &Setup) -> Result<SmallVec<[Vec<Tensor>; 1]>> {

@@ -71,7 +71,7 @@ fn limits(max_rows: usize, max_delay: Duration) -> Limits {
 fn job(number: f32, rows: usize, width: usize, time: Duration) -> Job {
     let arrived = Instant::now();
     let input = Tensor::from_vec(Shape::new(&[rows, width]), vec![number; rows * width]).expect("fits");
-    Job { inputs: vec![input], wanted: (0..1).collect(), rows, priority: 0, arrived, deadline: arrived + time }
+    Job { inputs: vec![input], wanted: (0..1).collect(), rows, priority: 0, arrived, deadline: arrived + time, trace: None }
 }
 
 const LONG: Duration = Duration::from_secs(60);
@@ -234,7 +234,7 @@ fn the_tokens_of_a_run_are_counted_once_and_those_of_a_failed_one_not_at_all() {
     let meters = Meters::default();
     meters.add(meter);
     let mut text = String::new();
-    meters.render(&mut text);
+    meters.render(&mut text, sluicegate_core::metric::Form::Text);
     for (name, count) in [(metric::TOKENS, 6), (metric::PADDING_TOKENS, 2)] {
         assert!(text.contains(&format!("{name}{{model=\"echo\",version=\"1\"}} {count}\n")), "{text}");
     }

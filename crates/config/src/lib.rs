@@ -2,7 +2,8 @@
 //!
 //! In reading order: [`sections`], [`models`] and [`rollout`] (the keys), [`text`] (durations, sizes, counts, addresses), `tree` (a
 //! file with the place of each value), `overrides` (environment and flags are laid over it), `de` (the tree becomes
-//! types), `check` and `plan` (what types cannot say), [`watch`] (the file changes), [`patch`] (how it should), [`error`].
+//! types), `check` and `plan` (what types cannot say), [`otel`] (the variables of
+//! OpenTelemetry), [`watch`] (the file changes), [`patch`] (how it should), [`error`].
 //!
 //! Precedence: defaults < file < environment < flags. The environment is read here alone, in [`environment`].
 
@@ -10,6 +11,7 @@ mod check;
 mod de;
 pub mod error;
 pub mod models;
+pub mod otel;
 mod overrides;
 pub mod patch;
 mod plan;
@@ -28,6 +30,7 @@ use serde::{Deserialize, Serialize};
 
 pub use error::ConfigError;
 pub use models::{Also, Batching, Cache, Execution, Model, ModelBatching, Pinned, Residency, Text, Version};
+pub use otel::Otel;
 pub use overrides::Overrides;
 pub use rollout::Rollout;
 pub use sections::{
@@ -88,6 +91,9 @@ pub struct Config {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Vec<Model>")]
     pub models: Option<Vec<Model>>,
+    /// What variables of OpenTelemetry say; the file has no words of its own for it.
+    #[serde(skip)]
+    pub otel: Otel,
 }
 
 impl Config {
@@ -109,6 +115,7 @@ impl Config {
             None => Tree::empty(),
         };
         let mut errors = overrides::apply(&mut tree, env, overrides);
+        let otel = otel::read(env, &mut errors);
         let config = de::read::<Self>(&mut tree, &mut errors);
         if let Some(config) = &config {
             check::check(config, &tree, &mut errors);
@@ -116,6 +123,7 @@ impl Config {
         match config {
             Some(mut config) if errors.is_empty() => {
                 config.finish(&tree, file.and_then(|(path, _)| path.parent()), env);
+                config.otel = otel;
                 Ok(config)
             }
             _ => {
@@ -184,7 +192,7 @@ impl Config {
 pub fn environment() -> Vec<(String, String)> {
     std::env::vars_os()
         .filter_map(|(key, value)| Some((key.into_string().ok()?, value.to_string_lossy().into_owned())))
-        .filter(|(key, _)| key.starts_with(ENV_PREFIX) || key == ENV_ONNXRUNTIME)
+        .filter(|(key, _)| key.starts_with(ENV_PREFIX) || key.starts_with(otel::PREFIX) || key == ENV_ONNXRUNTIME)
         .collect()
 }
 

@@ -1,10 +1,11 @@
 //! The words that every other crate shares: names, tensors, signatures, requests, errors, metrics.
 //!
 //! In reading order: [`name`], [`dtype`], [`shape`], [`tensor`], [`signature`], [`request`],
-//! [`response`], [`text`], [`error`], [`metric`], [`meter`], [`split`], [`tally`]. Nothing here does I/O, waits, or reads a clock.
+//! [`response`], [`text`], [`error`], [`metric`], [`meter`], [`histogram`], [`split`], [`tally`], [`trace`]. Nothing here does I/O, waits, or reads a clock.
 
 pub mod dtype;
 pub mod error;
+pub mod histogram;
 pub mod meter;
 pub mod metric;
 pub mod name;
@@ -16,6 +17,7 @@ pub mod split;
 pub mod tally;
 pub mod tensor;
 pub mod text;
+pub mod trace;
 
 pub use dtype::DType;
 pub use error::{Code, Error, Fault, Problem, Result};
@@ -26,3 +28,4 @@ pub use shape::{Dim, Shape};
 pub use signature::Signature;
 pub use tensor::{Data, Tensor};
 pub use text::{TextOptions, TokenCount};
+pub use trace::Trace;

@@ -11,14 +11,12 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::metric::{self, ROWS, SECONDS};
+use crate::histogram::Histogram;
+use crate::metric::{self, Form};
 use crate::{Code, Digest, ModelName};
 
 /// Copies of each counter, so that threads on different cores do not fight for one cache line.
-const SHARDS: usize = 4;
-
-/// The longer list of bounds, and one bucket above all bounds.
-const BUCKETS: usize = SECONDS.len() + 1;
+pub(crate) const SHARDS: usize = 4;
 
 /// Versions whose last counts are kept after they were freed, for the next scrape.
 const KEPT: usize = 32;
@@ -75,21 +73,6 @@ pub struct CacheMeter {
 #[repr(align(64))]
 struct Sharded([AtomicU64; SHARDS]);
 
-/// Counts observations by size. Bounds are upper bounds, inclusive, as Prometheus has them.
-pub struct Histogram {
-    bounds: &'static [f64],
-    /// What one unit of a recorded number is, in the unit of the bounds.
-    unit: f64,
-    shards: [Shard; SHARDS],
-}
-
-#[derive(Default)]
-#[repr(align(128))]
-struct Shard {
-    buckets: [AtomicU64; BUCKETS],
-    sum: AtomicU64,
-}
-
 /// How often something happened, and how long that took in all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Total {
@@ -99,11 +82,11 @@ pub struct Total {
     pub ns: u64,
 }
 
-fn nanoseconds(time: Duration) -> u64 {
+pub(crate) fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn shard() -> usize {
+pub(crate) fn shard() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local!(static MINE: Cell<usize> = Cell::new(NEXT.fetch_add(1, Relaxed) % SHARDS));
     MINE.get()
@@ -116,58 +99,6 @@ impl Sharded {
 
     fn get(&self) -> u64 {
         self.0.iter().map(|shard| shard.load(Relaxed)).sum()
-    }
-}
-
-impl Histogram {
-    fn times() -> Self {
-        Self { bounds: SECONDS, unit: 1e-9, shards: Default::default() }
-    }
-
-    fn rows() -> Self {
-        Self { bounds: ROWS, unit: 1.0, shards: Default::default() }
-    }
-
-    /// Counts a time.
-    pub fn record(&self, time: Duration) {
-        self.add(nanoseconds(time));
-    }
-
-    /// Counts a number of rows.
-    pub fn record_rows(&self, rows: usize) {
-        self.add(rows as u64);
-    }
-
-    fn add(&self, value: u64) {
-        let size = value as f64 * self.unit;
-        let bucket = self.bounds.partition_point(|&bound| bound < size);
-        let shard = &self.shards[shard()];
-        shard.buckets[bucket].fetch_add(1, Relaxed);
-        shard.sum.fetch_add(value, Relaxed);
-    }
-
-    /// How many times were counted, and their sum.
-    pub fn total(&self) -> Total {
-        let (count, ns) = self.totals();
-        Total { count, ns }
-    }
-
-    /// How many were counted, and their sum: rows, or nanoseconds.
-    pub fn totals(&self) -> (u64, u64) {
-        let count = self.shards.iter().flat_map(|shard| &shard.buckets).map(|bucket| bucket.load(Relaxed)).sum();
-        (count, self.shards.iter().map(|shard| shard.sum.load(Relaxed)).sum())
-    }
-
-    fn render(&self, out: &mut String, name: &str, labels: &str) {
-        let mut count = 0;
-        for bucket in 0..=self.bounds.len() {
-            count += self.shards.iter().map(|shard| shard.buckets[bucket].load(Relaxed)).sum::<u64>();
-            let bound = self.bounds.get(bucket).map_or_else(|| "+Inf".to_owned(), f64::to_string);
-            let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{bound}\"}} {count}");
-        }
-        let sum: u64 = self.shards.iter().map(|shard| shard.sum.load(Relaxed)).sum();
-        let _ = writeln!(out, "{name}_sum{{{labels}}} {}", sum as f64 * self.unit);
-        let _ = writeln!(out, "{name}_count{{{labels}}} {count}");
     }
 }
 
@@ -334,7 +265,7 @@ impl Meters {
     }
 
     /// Appends every series, each metric's together, as the exposition format wants them.
-    pub fn render(&self, out: &mut String) {
+    pub fn render(&self, out: &mut String, form: Form) {
         let meters = self.0.lock().clone();
         let mut family = |name: &str, meters: &[Arc<VersionMeter>], each: &dyn Fn(&mut String, &VersionMeter, &str)| {
             if meters.is_empty() {
@@ -354,14 +285,14 @@ impl Meters {
             }
         });
         family(metric::REQUEST_SECONDS, &meters, &|out, meter, labels| {
-            meter.seconds.render(out, metric::REQUEST_SECONDS, labels);
+            meter.seconds.render(out, metric::REQUEST_SECONDS, labels, form);
         });
         family(metric::STAGE_SECONDS, &meters, &|out, meter, labels| {
             for (stage, histogram) in meter.stages() {
-                histogram.render(out, metric::STAGE_SECONDS, &format!("{labels},stage=\"{stage}\""));
+                histogram.render(out, metric::STAGE_SECONDS, &format!("{labels},stage=\"{stage}\""), form);
             }
         });
-        family(metric::BATCH_ROWS, &meters, &|out, meter, labels| meter.batch_rows.render(out, metric::BATCH_ROWS, labels));
+        family(metric::BATCH_ROWS, &meters, &|out, meter, labels| meter.batch_rows.render(out, metric::BATCH_ROWS, labels, form));
         let readers: Vec<_> = meters.iter().filter(|meter| meter.tokens.get() > 0).cloned().collect();
         family(metric::TOKENS, &readers, &|out, meter, labels| {
             let _ = writeln!(out, "{}{{{labels}}} {}", metric::TOKENS, meter.tokens.get());
@@ -429,12 +360,12 @@ mod tests {
         meter.batch_rows.record_rows(64);
         meter.set_live(true);
         let mut text = String::new();
-        meters.render(&mut text);
+        meters.render(&mut text, Form::Text);
         assert!(!text.contains("tokens_total"), "it has read no text");
         meter.tokens(30, 2);
         meter.tokens(12, 0);
         text.clear();
-        meters.render(&mut text);
+        meters.render(&mut text, Form::Text);
         assert_eq!((value(&text, metric::TOKENS), value(&text, metric::PADDING_TOKENS)), (42.0, 2.0));
         let request = |rest: &str| value(&text, &format!("sluicegate_request_seconds_{rest}"));
         assert_eq!(request("bucket{model=\"m\",version=\"7\",le=\"0.000025\"}"), 0.0);

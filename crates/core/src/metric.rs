@@ -22,6 +22,15 @@ impl Type {
     }
 }
 
+/// How metrics are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Prometheus' text format, 0.0.4.
+    Text,
+    /// OpenMetrics 1.0, which has exemplars.
+    OpenMetrics,
+}
+
 /// One metric's entry in `docs/metrics.md` and in the exporter's help.
 #[derive(Debug)]
 pub struct Metric {
@@ -127,6 +136,8 @@ metrics_table! {
         "Further attempts to deliver an event, after one that failed.",
     WEBHOOK_QUEUE "sluicegate_webhook_queue_events" Gauge ["hook", "host"]
         "Events that wait for a webhook's receiver, the one that is being delivered included.",
+    TRACE_SPANS "sluicegate_trace_spans_total" Counter ["outcome"]
+        "Spans of traces by what became of them: sent, refused (by the receiver), given_up (nobody took them in time), dropped (the queue was full).",
     READY "sluicegate_ready" Gauge []
         "1 while the gateway takes new requests.",
     BUILD "sluicegate_build_info" Gauge ["version", "commit", "rustc"]

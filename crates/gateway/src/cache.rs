@@ -8,6 +8,7 @@ use std::time::Instant;
 use sha2::{Digest, Sha256};
 use sluicegate_core::request::Reuse;
 use sluicegate_core::response::Cached;
+use sluicegate_core::trace::CACHE;
 use sluicegate_core::{Data, Response, Result, Tensor};
 use sluicegate_registry::cache::Key;
 
@@ -31,6 +32,9 @@ pub async fn run(routed: &Routed, checked: Checked) -> Result<Response> {
     if checked.reuse == Reuse::Allowed
         && let Some(outputs) = cache.get(&key, looking)
     {
+        if let Some(trace) = routed.trace() {
+            trace.say(CACHE, Cached::Hit.name());
+        }
         return Ok(dispatch::respond(live, checked.id, outputs.to_vec(), Some(Cached::Hit)));
     }
     let response = dispatch::run(routed, checked).await?;

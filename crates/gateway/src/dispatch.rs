@@ -3,11 +3,12 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use sluicegate_batch::Job;
+use sluicegate_batch::{Done, Job};
 use sluicegate_core::response::{Cached, Output};
 use sluicegate_core::shape::Dim;
 use sluicegate_core::signature::TensorSpec;
-use sluicegate_core::{Response, Result, Shape, Tensor};
+use sluicegate_core::trace::{BATCH_SIZE, Span};
+use sluicegate_core::{Code, Error, Response, Result, Shape, Tensor};
 use sluicegate_registry::{Live, Work};
 
 use crate::ensemble;
@@ -29,11 +30,13 @@ pub async fn run(routed: &Routed, checked: Checked) -> Result<Response> {
             let arrived = Instant::now();
             let own = timeout.filter(|_| live.run.own_timeout || routed.is_step());
             let deadline = arrived + routed.time(own.map_or(live.run.timeout, |timeout| timeout.min(live.run.timeout)));
-            let job = Job { inputs, wanted: wanted.clone(), rows, priority, arrived, deadline };
+            let job = Job { inputs, wanted: wanted.clone(), rows, priority, arrived, deadline, trace: routed.trace().cloned() };
             match live.work() {
                 Work::Batches(batches) => {
                     let job = Job { priority: live.run.priorities.of(priority), ..job };
-                    let done = batches.batcher.submit(job)?.wait().await?;
+                    let ticket = batches.batcher.submit(job)?;
+                    let done = ticket.wait().await.inspect_err(|error| not_run(routed, arrived, error))?;
+                    ran(routed, arrived, &done);
                     live.meter.queue.record(done.queue);
                     live.meter.compute.record(done.compute);
                     done.outputs
@@ -46,6 +49,28 @@ pub async fn run(routed: &Routed, checked: Checked) -> Result<Response> {
     let output =
         |(&place, tensor): (&usize, Tensor)| Output { name: live.signature.outputs()[place].name.clone(), place, tensor };
     Ok(respond(live, id, wanted.iter().zip(outputs).map(output).collect(), None))
+}
+
+/// Tells the spans of a request that was run: how long it waited, and the run that it shared.
+fn ran(routed: &Routed, arrived: Instant, done: &Done) {
+    let Some(trace) = routed.trace() else { return };
+    let meter = &routed.live().meter;
+    meter.queue.mark(done.queue, trace.place());
+    meter.compute.mark(done.compute, trace.place());
+    let now = Instant::now();
+    let began = (arrived + done.queue).min(now);
+    trace.add(Span::new(trace.place(), "queue", arrived, began));
+    let rows: usize = done.batches.iter().map(|batch| batch.rows).sum();
+    // Pieces of a large request are run side by side, and their times added up.
+    let infer = Span::new(trace.place(), "infer", began, (began + done.compute).min(now));
+    trace.add(infer.with([(BATCH_SIZE, rows.into())]).linked(done.batches.iter().map(|batch| batch.place)));
+}
+
+/// The same for one that got no answer: nobody knows when its run began, if it did.
+fn not_run(routed: &Routed, arrived: Instant, error: &Error) {
+    let Some(trace) = routed.trace() else { return };
+    let name = if error.code() == Code::RunFailed { "infer" } else { "queue" };
+    trace.add(Span::new(trace.place(), name, arrived, Instant::now()).with_error(Some(error.code())));
 }
 
 /// Puts an answer together.

@@ -28,7 +28,7 @@ pub mod validate;
 use std::time::Instant;
 
 use sluicegate_core::split::Asker;
-use sluicegate_core::{Error, ModelRef, Request, Response, Result};
+use sluicegate_core::{Error, ModelRef, Request, Response, Result, Trace};
 use sluicegate_registry::{Published, Registry, Table, Waker};
 
 pub use limit::{Limit, Permit};
@@ -85,13 +85,19 @@ impl Gateway {
     /// # Errors
     /// Those of [`Table::find`](sluicegate_registry::Table::find) and of [`Self::wake`];
     /// [`Code::Forbidden`](sluicegate_core::Code::Forbidden) where the caller chooses a variant and may not.
-    pub async fn route(&self, permit: Permit, target: &ModelRef<'_>, asker: &(dyn Asker + Sync)) -> Result<Routed> {
+    pub async fn route(
+        &self,
+        permit: Permit,
+        trace: Option<Trace>,
+        target: &ModelRef<'_>,
+        asker: &(dyn Asker + Sync),
+    ) -> Result<Routed> {
         let mut found = Routed::find(&self.published, &self.splits, target, asker);
         if found.is_err() && self.published.load().rests(target) {
             // In a box, so that it does not widen the way of all others.
             found = Box::pin(self.wake(target)).await.and_then(|()| Routed::find(&self.published, &self.splits, target, asker));
         }
-        found.map(|routed| routed.with(permit)).inspect_err(meter::unrouted)
+        found.map(|routed| routed.with(permit, trace)).inspect_err(meter::unrouted)
     }
 
     /// Waits until a model that is in memory on demand is there.

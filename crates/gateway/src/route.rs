@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sluicegate_core::histogram::Histogram;
 use sluicegate_core::split::{Asker, Variant};
-use sluicegate_core::{Code, Error, ModelRef, Result, VersionRef};
+use sluicegate_core::trace::{self, Span};
+use sluicegate_core::{Code, Error, ModelRef, Result, Trace, VersionRef};
 use sluicegate_registry::publish::MAX_NESTED;
 use sluicegate_registry::{Live, Published, Table};
 use sluicegate_triton::ensemble::Step;
@@ -26,6 +28,7 @@ pub struct Routed {
     permit: Option<Permit>,
     /// The part that the version plays, where its model rolls out.
     part: Option<Part>,
+    trace: Option<Trace>,
 }
 
 impl Routed {
@@ -42,7 +45,7 @@ impl Routed {
 
     fn new(live: Arc<Live>, table: &Arc<Table>, part: Option<Part>) -> Self {
         let table = live.steps().map(|_| Arc::clone(table));
-        Self { live, table, depth: 0, began: Instant::now(), counted: false, permit: None, part }
+        Self { live, table, depth: 0, began: Instant::now(), counted: false, permit: None, part, trace: None }
     }
 
     /// Stable's turn, where the candidate failed and that is not for the caller to see. What the candidate did is counted.
@@ -53,6 +56,8 @@ impl Routed {
         let Ok(stable) = table.find(self.live.model.as_str(), Some(&version)) else { return false };
         let Some(next) = part.fall_back(&self.live, stable, error) else { return false };
         let mut next = Self::new(stable.clone(), &table, Some(next));
+        // What the candidate did is no failure of the request.
+        next = next.traced(self.trace.take());
         next.permit = self.permit.take();
         std::mem::replace(self, next).failed(error);
         true
@@ -78,10 +83,33 @@ impl Routed {
         self.part.as_ref().map_or(all, |part| part.time(all))
     }
 
-    /// The room that it takes.
-    pub(crate) fn with(mut self, permit: Permit) -> Self {
+    /// The room that it takes, and the trace that it is a part of.
+    pub(crate) fn with(mut self, permit: Permit, trace: Option<Trace>) -> Self {
         self.permit = Some(permit);
+        self.traced(trace)
+    }
+
+    fn traced(mut self, trace: Option<Trace>) -> Self {
+        if let Some(trace) = &trace {
+            let live = &self.live;
+            trace.say(trace::MODEL_NAME, live.model.to_string());
+            trace.say(trace::MODEL_VERSION, live.version.to_string());
+            trace.say(trace::ENGINE, live.engine);
+            trace.say(trace::DEVICE, live.device.clone());
+            if let Some((variant, is_fallen)) = self.variant() {
+                trace.say(trace::VARIANT, variant.name());
+                if is_fallen {
+                    trace.say(trace::FALLBACK, Variant::Candidate.name());
+                }
+            }
+        }
+        self.trace = trace;
         self
+    }
+
+    /// The trace that it is a part of, where that is recorded.
+    pub fn trace(&self) -> Option<&Trace> {
+        self.trace.as_ref()
     }
 
     /// A step of an ensemble that this request is for: a request of its own to the model that takes it.
@@ -92,7 +120,7 @@ impl Routed {
         if self.depth >= MAX_NESTED {
             return Err(Error::new(Code::NotReady, format!("more than {MAX_NESTED} ensembles are within each other")));
         }
-        let mut step = Self::new(live, table, None);
+        let mut step = Self::new(live, table, None).traced(self.trace.as_ref().map(Trace::part));
         step.depth = self.depth + 1;
         Ok(step)
     }
@@ -118,9 +146,24 @@ impl Routed {
         }
     }
 
-    /// When the version was found.
-    pub fn began(&self) -> Instant {
-        self.began
+    /// Counts the decoding, which is over, of what came.
+    pub fn decoded(&self) {
+        let time = self.began.elapsed();
+        self.add("decode", &self.live.meter.decode, self.began, time);
+    }
+
+    /// Counts the encoding, which is over, of its answer.
+    pub fn encoded(&self, began: Instant) {
+        let time = began.elapsed();
+        self.add("encode", &self.live.meter.encode, began, time);
+    }
+
+    fn add(&self, name: &'static str, stage: &Histogram, began: Instant, time: Duration) {
+        stage.record(time);
+        if let Some(trace) = &self.trace {
+            stage.mark(time, trace.place());
+            trace.add(Span::new(trace.place(), name, began, began + time));
+        }
     }
 
     /// Counts an answer that is encoded.
@@ -128,9 +171,13 @@ impl Routed {
         self.counted = true;
         let time = self.began.elapsed();
         self.live.meter.answered(time);
+        if let Some(trace) = &self.trace {
+            self.live.meter.seconds.mark(time, trace.place());
+        }
         if let Some(part) = &self.part {
             part.answered(time);
         }
+        self.ended(None);
     }
 
     /// Counts a failure.
@@ -140,6 +187,20 @@ impl Routed {
         if let Some(part) = &self.part {
             part.failed(error);
         }
+        self.ended(Some(error.code()));
+    }
+
+    /// Tells of its end. A step, and a message of a stream, has a span of its own; that of a request ends where its answer leaves.
+    fn ended(&self, error: Option<Code>) {
+        let Some(trace) = &self.trace else { return };
+        match error {
+            _ if trace.is_part() => {
+                let name = if self.is_step() { "step" } else { "message" };
+                trace.end(Span::new(trace.place(), name, self.began, Instant::now()).with_error(error));
+            }
+            Some(code) => trace.say(trace::CODE, code.name()),
+            None => {}
+        }
     }
 }
 
@@ -147,6 +208,7 @@ impl Drop for Routed {
     fn drop(&mut self) {
         if !self.counted {
             self.live.meter.failed(Code::Cancelled, self.began.elapsed());
+            self.ended(Some(Code::Cancelled));
         }
     }
 }

@@ -214,8 +214,8 @@ async fn ask(candidate: &Arc<Live>, request: Request) -> Option<Vec<(Arc<str>, T
     let Work::Batches(batches) = candidate.work() else { return None };
     let arrived = Instant::now();
     let Checked { inputs, wanted, rows, .. } = checked;
-    let job =
-        Job { inputs, wanted: wanted.clone(), rows, priority: u64::MAX, arrived, deadline: arrived + candidate.run.timeout };
+    let deadline = arrived + candidate.run.timeout;
+    let job = Job { inputs, wanted: wanted.clone(), rows, priority: u64::MAX, arrived, deadline, trace: None };
     let done = batches.batcher.submit(job).ok()?.wait().await.ok()?;
     let name = |place: &usize| candidate.signature.outputs()[*place].name.clone();
     Some(wanted.iter().map(name).zip(done.outputs).collect())

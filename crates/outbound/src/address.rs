@@ -27,7 +27,7 @@ impl Address {
     }
 
     /// The value of `authorization` where the address has a name and a password.
-    pub(crate) fn basic(&self) -> Option<&Secret> {
+    pub fn basic(&self) -> Option<&Secret> {
         self.basic.as_ref()
     }
 
@@ -37,7 +37,7 @@ impl Address {
     }
 
     /// This address with another path below its own.
-    pub(crate) fn below(&self, path: &str) -> Self {
+    pub fn below(&self, path: &str) -> Self {
         let text = format!("{self}{}{path}", self.uri.path().trim_end_matches('/'));
         let uri = Uri::from_str(&text).expect("an address and a path of letters are an address");
         Self { uri, basic: self.basic.clone() }

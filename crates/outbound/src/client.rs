@@ -11,11 +11,11 @@ use ureq::{Agent, Error};
 use crate::address::Address;
 
 /// Why there is no answer.
-pub(crate) struct Failure {
+pub struct Failure {
     /// What was expected, what came, and what to change.
-    pub(crate) why: String,
+    pub why: String,
     /// Whether the same request may have an answer later.
-    pub(crate) may_pass: bool,
+    pub may_pass: bool,
 }
 
 /// An answer that came.
@@ -29,7 +29,7 @@ pub(crate) struct Answer {
 /// What is sent.
 pub(crate) struct Post<'a> {
     pub(crate) address: &'a Address,
-    pub(crate) headers: &'a [(&'static str, String)],
+    pub(crate) headers: &'a [(&'a str, String)],
     pub(crate) body: &'a [u8],
     /// For all of it, from the name's lookup to the answer's end.
     pub(crate) timeout: Duration,

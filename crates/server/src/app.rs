@@ -14,6 +14,7 @@ use sluicegate_api::http::hot::Routes;
 use sluicegate_api::http::openapi::Cache;
 use sluicegate_api::http::{Api, Protocols, Shared};
 use sluicegate_batch::{Execution, Limits};
+use sluicegate_core::metric::Form;
 use sluicegate_core::{Code, Error, Result, VersionRef, metric};
 use sluicegate_engine::open::Search;
 use sluicegate_engine::{Engines, Options, TextOptions};
@@ -30,8 +31,9 @@ use crate::listen::{Drained, Listener, Settings, Shutdown, Threads};
 use crate::moving::{self, Standing};
 use crate::signal::Signals;
 use crate::telemetry::log::Levels;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, openmetrics};
 use crate::telemetry::process::{COMMIT, VERSION};
+use crate::telemetry::traces::{self, Exporter};
 
 /// How often the configuration file is looked at.
 const WATCH: std::time::Duration = std::time::Duration::from_secs(1);
@@ -51,6 +53,7 @@ pub struct App {
     metrics: Arc<Metrics>,
     signals: Signals,
     engines: String,
+    exporter: Option<Exporter>,
 }
 
 /// What became of the last change of the configuration file.
@@ -229,9 +232,10 @@ impl App {
         let signals = Signals::install()?;
         let metrics = Arc::new(Metrics::install()?);
         let settings = Settings::from(&config.http);
+        let (tracer, exporter) = traces::start(&config.otel, config.http.root_path.trim_end_matches('/'))?.unzip();
         let threads = Arc::new(Threads::start(cores().get())?);
-        let http = Listener::bind("http", config.http.address.0, settings)?;
-        let grpc = Listener::bind("grpc", config.grpc.address.0, settings)?;
+        let http = Listener::bind("http", config.http.address.0, settings)?.traced(tracer.clone());
+        let grpc = Listener::bind("grpc", config.grpc.address.0, settings)?.traced(tracer);
         let ops = Listener::bind("ops", config.ops.address.0, settings)?;
         let engines = engines(&config)?;
         let described = engines.describe();
@@ -285,7 +289,22 @@ impl App {
             openapi: Cache::default(),
         });
         let calls = Grpc::new(api.clone())?;
-        Ok(Self { http, grpc, threads, ops, api, calls, registry, traffic, going, metrics, signals, engines: described, config })
+        Ok(Self {
+            http,
+            grpc,
+            threads,
+            ops,
+            api,
+            calls,
+            registry,
+            traffic,
+            going,
+            metrics,
+            signals,
+            engines: described,
+            exporter,
+            config,
+        })
     }
 
     /// The lines that say where to look.
@@ -301,14 +320,16 @@ impl App {
 
     /// Serves until a signal, then: not ready, no new connections, what is in flight finishes within the grace.
     pub async fn serve(self) {
-        let Self { config, http, grpc, threads, ops, api, calls, registry, traffic, going, metrics, mut signals, .. } = self;
+        let Self {
+            config, http, grpc, threads, ops, api, calls, registry, traffic, going, metrics, mut signals, exporter, ..
+        } = self;
         let shutdown = Shutdown::new(config.shutdown.grace.get());
         let render = {
             let (metrics, meters) = (metrics.clone(), registry.meters.clone());
-            Arc::new(move || {
+            Arc::new(move |form| {
                 let mut text = metrics.render();
-                meters.render(&mut text);
-                text
+                meters.render(&mut text, form);
+                if form == Form::OpenMetrics { openmetrics(&text) } else { text }
             })
         };
         let upkeep = tokio::spawn(Metrics::upkeep(Metrics::clone(&metrics)));
@@ -343,6 +364,9 @@ impl App {
                 tracing::warn!(cut, "connections cut: they did not finish within shutdown.grace");
             }
             Err(error) => tracing::error!(%error, "a listener failed"),
+        }
+        if let Some(exporter) = exporter {
+            exporter.end().await;
         }
         after.begin();
         let _ = watched.await;

@@ -20,6 +20,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
+use crate::telemetry::traces::Tracer;
+
 pub use shutdown::Shutdown;
 pub use threads::Threads;
 
@@ -60,6 +62,7 @@ pub struct Listener {
     address: SocketAddr,
     socket: TcpListener,
     settings: Settings,
+    tracer: Option<Arc<Tracer>>,
 }
 
 /// How a drain ended.
@@ -90,7 +93,13 @@ impl Listener {
             Error::new(Code::Io, message)
         })?;
         let address = socket.local_addr().unwrap_or(address);
-        Ok(Self { name, address, socket, settings })
+        Ok(Self { name, address, socket, settings, tracer: None })
+    }
+
+    /// The same with what decides which of its requests are traced.
+    #[must_use]
+    pub fn traced(self, tracer: Option<Arc<Tracer>>) -> Self {
+        Self { tracer, ..self }
     }
 
     /// The address, with the port that the system chose where 0 was asked for.
@@ -101,10 +110,10 @@ impl Listener {
     /// Serves until `shutdown` begins, then takes no more connections, closes idle ones, and lets the others finish their
     /// requests until its grace has passed; what is left then is cut.
     pub async fn serve(self, routes: Routes, threads: Arc<Threads>, shutdown: Shutdown) -> Drained {
-        let Self { name, address, socket, settings } = self;
+        let Self { name, address, socket, settings, tracer } = self;
         tracing::info!(listener = name, %address, "listening");
         let slots = Arc::new(Semaphore::new(settings.max_connections));
-        let server = connection::Server::new(routes, settings, threads, shutdown.clone());
+        let server = connection::Server::new(routes, settings, threads, shutdown.clone(), tracer);
 
         tokio::select! {
             biased;

@@ -1,7 +1,8 @@
-//! What the process says about itself: [`log`], [`metrics`], the facts of its own process and build
+//! What the process says about itself: [`log`], [`metrics`], [`traces`], the facts of its own process and build
 //! ([`process`]), and the GPUs (`gpu`).
 
 mod gpu;
 pub mod log;
 pub mod metrics;
 pub mod process;
+pub mod traces;

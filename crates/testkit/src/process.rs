@@ -85,7 +85,8 @@ fn is_fresh(binary: &Path) -> bool {
 pub fn command<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Command {
     let mut command = Command::new(binary());
     command.args(args).current_dir(repository()).stdin(Stdio::null());
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SLUICEGATE__")) {
+    let configures = |name: &OsStr| ["SLUICEGATE__", "OTEL_"].iter().any(|begin| name.to_string_lossy().starts_with(begin));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| configures(name)) {
         command.env_remove(name);
     }
     command.env("SLUICEGATE__ENGINE__DEFAULT", engine());
@@ -171,7 +172,15 @@ impl Gateway {
     /// # Panics
     /// With all that it said, where it does not become ready.
     pub fn start(folder: &Folder, config: &str) -> Self {
-        let mut gateway = Self::begin(folder, config);
+        Self::start_with(folder, config, &[])
+    }
+
+    /// The same with these variables in its environment.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub fn start_with(folder: &Folder, config: &str, variables: &[(&str, &str)]) -> Self {
+        let mut gateway = Self::begin_with(folder, config, variables);
         wait_for("a gateway that is ready", || {
             if let Some(status) = gateway.process.has_ended() {
                 panic!("the gateway ended with {status}: {:#?}", gateway.log());
@@ -186,11 +195,16 @@ impl Gateway {
     /// # Panics
     /// With all that it said, where it ends at once.
     pub fn begin(folder: &Folder, config: &str) -> Self {
+        Self::begin_with(folder, config, &[])
+    }
+
+    fn begin_with(folder: &Folder, config: &str, variables: &[(&str, &str)]) -> Self {
         write_config(folder, config);
         let file = folder.path().join("sluicegate.yaml");
         let args =
             ["serve", "--http", "127.0.0.1:0", "--grpc", "127.0.0.1:0", "--ops", "127.0.0.1:0", "--config"].map(OsStr::new);
-        let mut process = Process::spawn(&mut command(args.into_iter().chain([file.as_os_str()])));
+        let mut command = command(args.into_iter().chain([file.as_os_str()]));
+        let mut process = Process::spawn(command.envs(variables.iter().copied()));
         let mut address = |name: &str| {
             wait_for("an open address", || {
                 let found = process.log.lock().iter().find_map(|line| listening(line, name));

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use axum::body::Body as AnyBody;
 use axum::response::Response as HttpResponse;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
+use http::{Extensions, HeaderMap, HeaderValue};
 use sluicegate_codec::{classify, protobuf};
 use sluicegate_core::response::Cached;
 use sluicegate_core::split::{Asker, Variant};
-use sluicegate_core::{DType, ModelRef, Result, VersionRef};
+use sluicegate_core::{DType, ModelRef, Result, Trace, VersionRef};
 use sluicegate_gateway::{Permit, Routed, meter};
 use sluicegate_proto::inference::infer_parameter::ParameterChoice;
 use sluicegate_proto::inference::{ModelInferRequest, ModelInferResponse};
@@ -39,16 +39,18 @@ pub(super) struct Asked {
     reuse: sluicegate_core::request::Reuse,
     /// All of it, where a rollout may ask for a key in it; else nothing.
     headers: HeaderMap,
+    pub(super) trace: Option<Trace>,
 }
 
 impl Asked {
-    pub(super) fn of(api: &Api, headers: &HeaderMap) -> Self {
+    pub(super) fn of(api: &Api, headers: &HeaderMap, extensions: &Extensions) -> Self {
         let timeout = headers.get(TIMEOUT).and_then(|timeout| read_timeout(timeout.as_bytes()));
         Self {
             head: Head::of(headers),
             deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
             reuse: caching::asked(headers),
             headers: if api.gateway.is_splitting() { headers.clone() } else { HeaderMap::new() },
+            trace: extensions.get().cloned(),
         }
     }
 }
@@ -97,7 +99,7 @@ where
     B: http_body::Body<Data = Bytes> + Unpin,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let asked = Asked::of(api, request.headers());
+    let asked = Asked::of(api, request.headers(), request.extensions());
     let message = unary::read(request.into_body(), api.message, &asked.head).await?;
     let (message, headers) = told(api, permit, &asked, message).await?;
     Ok(unary::answer(&message, headers))
@@ -131,8 +133,8 @@ impl UnaryService<ModelInferRequest> for Call {
     fn call(&mut self, request: Request<ModelInferRequest>) -> Self::Future {
         let (api, permit) = (self.api.clone(), self.permit.take());
         Box::pin(async move {
-            let (metadata, _, message) = request.into_parts();
-            let (message, headers) = told(&api, permit, &Asked::of(&api, metadata.as_ref()), message).await?;
+            let (metadata, extensions, message) = request.into_parts();
+            let (message, headers) = told(&api, permit, &Asked::of(&api, metadata.as_ref(), &extensions), message).await?;
             Ok(Response::from_parts(MetadataMap::from_headers(headers), message, tonic::Extensions::default()))
         })
     }
@@ -192,7 +194,7 @@ pub(super) async fn run(api: &Api, permit: Option<Permit>, asked: &Asked, messag
 async fn route(api: &Api, permit: Option<Permit>, asked: &Asked, message: &ModelInferRequest) -> Result<Routed> {
     let permit = permit.map_or_else(|| api.gateway.admit(), Ok)?;
     let target = target(&message.model_name, &message.model_version).inspect_err(meter::unrouted)?;
-    api.gateway.route(permit, &target, &Sent { headers: &asked.headers, message }).await
+    api.gateway.route(permit, asked.trace.clone(), &target, &Sent { headers: &asked.headers, message }).await
 }
 
 /// What a call says of who asks.
@@ -244,7 +246,7 @@ async fn infer(
         (Some(timeout), Some(left)) => Some(timeout.min(left)),
         (timeout, left) => timeout.or(left),
     };
-    live.meter.decode.record(routed.began().elapsed());
+    routed.decoded();
     let mut response = api.gateway.infer(routed, request).await?;
     let encoding = Instant::now();
     let (id, cached) = (response.id.take().unwrap_or_else(|| asked.head.id().to_owned()), response.cached);
@@ -254,7 +256,7 @@ async fn infer(
         (response, form) = aside(payload, classes).await?;
     }
     let answer = protobuf::write(response, id, &form)?;
-    live.meter.encode.record(encoding.elapsed());
+    routed.encoded(encoding);
     Ok((answer, cached))
 }
 

@@ -49,8 +49,8 @@ impl inference::grpc_inference_service_server::GrpcInferenceService for Api {
 
     /// Reached where the path is taken by no other: see [`super::Grpc::answer`].
     async fn model_infer(&self, request: Request<message::ModelInferRequest>) -> Answered<message::ModelInferResponse> {
-        let (metadata, _, message) = request.into_parts();
-        let asked = infer::Asked::of(self, metadata.as_ref());
+        let (metadata, extensions, message) = request.into_parts();
+        let asked = infer::Asked::of(self, metadata.as_ref(), &extensions);
         let answer = infer::run(self, None, &asked, message).await;
         let status = |error| status::of(&error, &asked.head, answer.live.as_deref());
         answer.outcome.map(|(message, _)| Response::new(message)).map_err(status)

@@ -26,11 +26,12 @@ pub type Answers = Pin<Box<dyn Stream<Item = Result<ModelStreamInferResponse, St
 
 /// Answers a stream.
 pub(super) fn answer(api: Api, request: Request<Streaming<ModelInferRequest>>) -> Answers {
-    let (metadata, _, messages) = request.into_parts();
+    let (metadata, extensions, messages) = request.into_parts();
     let headers: HeaderMap = metadata.into_headers();
     let as_status = headers.get(AS_STATUS).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
-    let answers =
-        messages.map(move |message| one(api.clone(), Asked::of(&api, &headers), message, as_status)).buffered(UNDER_WAY);
+    let answers = messages
+        .map(move |message| one(api.clone(), Asked::of(&api, &headers, &extensions), message, as_status))
+        .buffered(UNDER_WAY);
     // Nothing follows a status.
     let mut ended = false;
     Box::pin(answers.take_while(move |answer| {
@@ -42,11 +43,12 @@ pub(super) fn answer(api: Api, request: Request<Streaming<ModelInferRequest>>) -
 
 async fn one(
     api: Api,
-    asked: Asked,
+    mut asked: Asked,
     message: Result<ModelInferRequest, Status>,
     as_status: bool,
 ) -> Result<ModelStreamInferResponse, Status> {
     let message = message?;
+    asked.trace = asked.trace.map(|stream| stream.part());
     let (id, model_name) = (message.id.clone(), message.model_name.clone());
     let answer = infer::run(&api, None, &asked, message).await;
     match answer.outcome {

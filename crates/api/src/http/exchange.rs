@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body::Body;
 use sluicegate_codec::sticky;
 use sluicegate_core::split::Asker;
-use sluicegate_core::{Code, Error, ModelRef, Result};
+use sluicegate_core::{Code, Error, ModelRef, Result, Trace};
 use sluicegate_gateway::{Permit, Routed, meter};
 use sluicegate_registry::Live;
 
@@ -70,6 +70,7 @@ pub struct Arrived {
     pub content: Bytes,
     permit: Permit,
     dialect: Dialect,
+    trace: Option<Trace>,
 }
 
 impl Arrived {
@@ -82,7 +83,7 @@ impl Arrived {
         B: Body<Data = Bytes> + Unpin,
         B::Error: std::fmt::Display,
     {
-        let (parts, content) = request.into_parts();
+        let (mut parts, content) = request.into_parts();
         let head = Head::of(&parts.headers);
         let taken = async {
             let permit = api.gateway.admit()?;
@@ -90,7 +91,9 @@ impl Arrived {
             Ok((permit, content))
         };
         match taken.await {
-            Ok((permit, content)) => Ok(Self { head, headers: parts.headers, content, permit, dialect }),
+            Ok((permit, content)) => {
+                Ok(Self { head, headers: parts.headers, content, permit, dialect, trace: parts.extensions.remove() })
+            }
             Err(error) => Err(answer::error(dialect, &head, &error)),
         }
     }
@@ -106,9 +109,9 @@ impl Arrived {
     /// # Errors
     /// The answer to a request for which there is none.
     pub async fn route(self, api: &Api, target: Result<ModelRef<'_>>) -> Result<Exchange, Response> {
-        let Self { head, headers, content, permit, dialect } = self;
+        let Self { head, headers, content, permit, dialect, trace } = self;
         let asker = Sent { headers: &headers, content: &content };
-        let routed = async { api.gateway.route(permit, &target.inspect_err(meter::unrouted)?, &asker).await };
+        let routed = async { api.gateway.route(permit, trace, &target.inspect_err(meter::unrouted)?, &asker).await };
         match routed.await {
             Ok(routed) => Ok(Exchange { head, headers, content, routed, dialect }),
             Err(error) => Err(answer::error(dialect, &head, &error)),
@@ -140,14 +143,14 @@ impl Exchange {
         let (version, content) = (live.clone(), self.content.clone());
         let (mut request, kept) = aside(content.len(), move || read(&version, &content)).await?;
         request.reuse = caching::asked(&self.headers);
-        live.meter.decode.record(self.routed.began().elapsed());
+        self.routed.decoded();
         let response = api.gateway.infer(&self.routed, request).await?;
         let encoding = Instant::now();
         let (version, cached) = (live.clone(), response.cached);
         let Answer { content_type, body } = aside(response.payload(), move || write(&version, &response, kept)).await?;
         let mut answer = answer::respond(&self.head, StatusCode::OK, content_type, body);
         caching::tell(&mut answer, cached);
-        live.meter.encode.record(encoding.elapsed());
+        self.routed.encoded(encoding);
         Ok(answer)
     }
 

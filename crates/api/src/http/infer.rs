@@ -90,8 +90,7 @@ async fn run(api: &Api, exchange: &Exchange) -> Result<HttpResponse> {
     routed.look()?;
     let (mut request, mut asked) = decode(routed.live(), headers, content.clone()).await?;
     request.reuse = caching::asked(headers);
-    let meter = &routed.live().meter;
-    meter.decode.record(routed.began().elapsed());
+    routed.decoded();
     let mut response = api.gateway.infer(routed, request).await?;
     let cached = response.cached;
     let encoding = Instant::now();
@@ -108,7 +107,7 @@ async fn run(api: &Api, exchange: &Exchange) -> Result<HttpResponse> {
         response.headers_mut().insert(wire::HEADER_LENGTH, HeaderValue::from(json));
     }
     caching::tell(&mut response, cached);
-    meter.encode.record(encoding.elapsed());
+    routed.encoded(encoding);
     Ok(response)
 }
 

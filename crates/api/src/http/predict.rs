@@ -40,14 +40,14 @@ async fn run(api: &Api, exchange: &Exchange) -> Result<HttpResponse> {
     is_json(headers)?;
     let (version, records) = (live.clone(), content.clone());
     let Records { inputs, form } = aside(content.len(), move || record::read(&version.signature, &records)).await?;
-    live.meter.decode.record(routed.began().elapsed());
+    routed.decoded();
     let response = api.gateway.infer(routed, Request { inputs, reuse: caching::asked(headers), ..Request::default() }).await?;
     let encoding = Instant::now();
     let (version, bytes, cached) = (live.clone(), response.payload(), response.cached);
     let body = aside(bytes, move || Ok(record::encode::write(&version.signature, &response, form))).await?;
     let mut answer = wire::respond(head, StatusCode::OK, HeaderValue::from_static("application/json"), body);
     caching::tell(&mut answer, cached);
-    live.meter.encode.record(encoding.elapsed());
+    routed.encoded(encoding);
     Ok(answer)
 }
 

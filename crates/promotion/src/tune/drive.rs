@@ -153,6 +153,7 @@ async fn call(driven: Arc<Driven>, from: Instant, until: Instant) -> Result<(Vec
             priority: 0,
             arrived,
             deadline: arrived + driven.timeout,
+            trace: None,
         };
         driven.batcher.submit(job)?.wait().await?;
         let answered = Instant::now();

@@ -17,6 +17,8 @@ use sluicegate_api::http::hot::{self, Routes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Duration, Instant};
 
+use crate::telemetry::traces::{Traced, Tracer};
+
 /// The counts of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Pulse {
@@ -185,6 +187,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Pulsed<T> {
 pub(super) struct Watched {
     pub(super) routes: Routes,
     pub(super) pulse: Arc<Pulse>,
+    pub(super) tracer: Option<Arc<Tracer>>,
 }
 
 /// A request that is active while this lives.
@@ -201,12 +204,15 @@ impl Drop for Active {
 pub(super) struct Answering {
     answer: hot::Answering,
     active: Option<Active>,
+    /// Dropped after what it tells of.
+    traced: Option<Box<Traced>>,
 }
 
 /// An answer's body, which keeps its request active.
 pub(super) struct Answer {
     body: Body,
     active: Option<Active>,
+    traced: Option<Box<Traced>>,
 }
 
 /// Bytes of an answer. They too keep the connection active: HTTP/2 takes them all at once, and may have to wait for its
@@ -246,10 +252,11 @@ impl Service<Request<Incoming>> for Watched {
     type Error = Infallible;
     type Future = Answering;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         self.pulse.started.fetch_add(1, Relaxed);
         let active = Active::new(Arc::clone(&self.pulse));
-        Answering { answer: self.routes.answer(request), active: Some(active) }
+        let traced = self.tracer.as_ref().and_then(|tracer| tracer.begin(&mut request));
+        Answering { answer: self.routes.answer(request), active: Some(active), traced }
     }
 }
 
@@ -257,9 +264,12 @@ impl Future for Answering {
     type Output = Result<Response<Answer>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let answer = ready!(Pin::new(&mut self.answer).poll(cx))?;
-        let active = self.active.take();
-        Poll::Ready(Ok(answer.map(|body| Answer { body, active })))
+        let mut answer = ready!(Pin::new(&mut self.answer).poll(cx))?;
+        let (active, mut traced) = (self.active.take(), self.traced.take());
+        if let Some(traced) = &mut traced {
+            traced.answered(&mut answer);
+        }
+        Poll::Ready(Ok(answer.map(|body| Answer { body, active, traced })))
     }
 }
 
@@ -270,6 +280,11 @@ impl hyper::body::Body for Answer {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Chunk>, axum::Error>>> {
         let this = self.get_mut();
         let frame = ready!(Pin::new(&mut this.body).poll_frame(cx));
+        if let (Some(traced), Some(Ok(frame))) = (&mut this.traced, &frame)
+            && let Some(trailers) = frame.trailers_ref()
+        {
+            traced.trailed(trailers);
+        }
         let active = || this.active.as_ref().map(|active| Active::new(Arc::clone(&active.0)));
         let held = |frame: Frame<Bytes>| frame.map_data(|bytes| Chunk { bytes, _active: active() });
         Poll::Ready(frame.map(|frame| frame.map(held)))

@@ -1,5 +1,6 @@
 //! The metrics of `sluicegate_core::metric`, collected in this process and printed as Prometheus reads them.
 
+use std::fmt::Write;
 use std::time::Duration;
 
 use metrics::Recorder;
@@ -8,9 +9,6 @@ use sluicegate_core::metric::{self, Type};
 use sluicegate_core::{Code, Error, Result};
 
 use super::{gpu, process};
-
-/// The content type of [`Metrics::render`].
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// How often observations are sorted into their buckets, so that memory stays small between two scrapes.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -48,6 +46,39 @@ impl Metrics {
             clock.tick().await;
             self.0.run_upkeep();
         }
+    }
+}
+
+/// A page of Prometheus' text as OpenMetrics has it: counters are named without their ending in what is said of them, bounds are
+/// written in one way alone, nothing is empty, and there is an end.
+pub fn openmetrics(text: &str) -> String {
+    let mut page = String::with_capacity(text.len() + 16);
+    for line in text.lines().filter(|line| !line.is_empty()) {
+        let mut words = line.splitn(4, ' ');
+        if let (Some("#"), Some(what), Some(name), Some(rest)) = (words.next(), words.next(), words.next(), words.next()) {
+            let _ = writeln!(page, "# {what} {} {rest}", name.strip_suffix("_total").unwrap_or(name));
+            continue;
+        }
+        let bound = line.find(",le=\"").and_then(|at| Some((at + 5, line[at + 5..].find('"')? + at + 5)));
+        match bound {
+            Some((from, to)) => {
+                let _ = writeln!(page, "{}{}{}", &line[..from], canonical(&line[from..to]), &line[to..]);
+            }
+            None => {
+                let _ = writeln!(page, "{line}");
+            }
+        }
+    }
+    page.push_str("# EOF\n");
+    page
+}
+
+/// A bound as Go writes it, with at least one digit behind the point.
+fn canonical(bound: &str) -> String {
+    match bound.parse::<f64>() {
+        Ok(number) if number.is_finite() && number > 0.0 && number < 1e-4 => format!("{number:e}").replace("e-", "e-0"),
+        Ok(number) if number.is_finite() => format!("{number:?}"),
+        _ => bound.to_owned(),
     }
 }
 
@@ -95,6 +126,17 @@ mod tests {
             assert!(text.lines().any(|got| got == line), "{line}\nis not in\n{text}");
         }
         assert!(!text.contains("quantile"), "a summary cannot be added up over replicas: {text}");
+    }
+
+    #[test]
+    fn openmetrics_is_the_same_written_otherwise() {
+        let text = "# HELP a_total A total.\n# TYPE a_total counter\na_total{m=\"x\"} 1\n\n# TYPE b_seconds histogram\n\
+                    b_seconds_bucket{m=\"x\",le=\"0.00001\"} 0 # {t=\"1\"} 2\nb_seconds_bucket{m=\"x\",le=\"10\"} 1\n\
+                    b_seconds_bucket{m=\"x\",le=\"0.00025\"} 1\nb_seconds_bucket{m=\"x\",le=\"+Inf\"} 1\n";
+        let expected = "# HELP a A total.\n# TYPE a counter\na_total{m=\"x\"} 1\n# TYPE b_seconds histogram\n\
+                        b_seconds_bucket{m=\"x\",le=\"1e-05\"} 0 # {t=\"1\"} 2\nb_seconds_bucket{m=\"x\",le=\"10.0\"} 1\n\
+                        b_seconds_bucket{m=\"x\",le=\"0.00025\"} 1\nb_seconds_bucket{m=\"x\",le=\"+Inf\"} 1\n# EOF\n";
+        assert_eq!(openmetrics(text), expected);
     }
 
     #[test]

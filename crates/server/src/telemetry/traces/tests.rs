@@ -1,0 +1,137 @@
+//! Which requests are traced, what their spans are called, and what messages are made of them.
+
+use std::time::Duration;
+
+use axum::http::{Request, Response};
+use parking_lot::Mutex;
+use sluicegate_core::trace::Sink;
+
+use super::otlp::Resource;
+use super::*;
+use crate::config::otel::{Protocol, Traces};
+
+fn traces(ratio: f64) -> Traces {
+    Traces {
+        address: "http://localhost:4318".parse().expect("an address"),
+        protocol: Protocol::Http,
+        headers: Vec::new(),
+        timeout: Duration::from_secs(1),
+        sampler: Sampler { follows_parent: true, ratio },
+        queue: 100,
+        batch: 100,
+        delay: Duration::from_millis(1),
+    }
+}
+
+fn tracer(ratio: f64, root: &str) -> Tracer {
+    let traces = traces(ratio);
+    Tracer { sampler: traces.sampler, queue: Arc::new(Queue::new(&traces)), root: root.to_owned() }
+}
+
+fn request(method: &str, path: &str, headers: &[(&str, &str)]) -> Request<()> {
+    let request = Request::builder().method(method).uri(path);
+    headers.iter().fold(request, |request, (name, value)| request.header(*name, *value)).body(()).expect("a request")
+}
+
+const CALLER: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+#[test]
+fn names_of_models_and_versions_are_in_no_route() {
+    let (plain, below) = (tracer(1.0, ""), tracer(1.0, "/models"));
+    for (path, route) in [
+        ("/models/fraud@2/predict", "/models/{model}/predict"),
+        ("/v2/models/fraud/versions/3/infer", "/v2/models/{model}/versions/{version}/infer"),
+        ("/v1/models/fraud/labels/stable:predict", "/v1/models/{model}/labels/{label}:predict"),
+        ("/v1/models/fraud:predict", "/v1/models/{model}:predict"),
+        ("/invocations", "/invocations"),
+        ("/", "/"),
+    ] {
+        assert_eq!(plain.route(path), route);
+    }
+    assert_eq!(below.route("/models/v2/models/fraud/infer"), "/models/v2/models/{model}/infer");
+}
+
+#[test]
+fn what_asks_a_model_is_traced_and_who_looks_is_not() {
+    let tracer = tracer(1.0, "");
+    let grpc = [("content-type", "application/grpc")];
+    for (method, path, headers, is_traced) in [
+        ("POST", "/models/fraud/predict", &[][..], true),
+        ("GET", "/models/fraud", &[], false),
+        ("POST", "/inference.GRPCInferenceService/ModelInfer", &grpc, true),
+        ("POST", "/inference.GRPCInferenceService/ModelStreamInfer", &grpc, true),
+        ("POST", "/grpc.health.v1.Health/Check", &grpc, false),
+    ] {
+        assert_eq!(tracer.begin(&mut request(method, path, headers)).is_some(), is_traced, "{path}");
+    }
+}
+
+#[test]
+fn a_caller_is_followed_and_what_comes_after_is_a_part_of_the_new_span() {
+    let tracer = tracer(0.0, "");
+    assert!(tracer.begin(&mut request("POST", "/", &[])).is_none());
+    assert!(
+        tracer.begin(&mut request("POST", "/", &[("traceparent", CALLER), ("traceparent", CALLER)])).is_none(),
+        "two are none"
+    );
+    let mut followed = request("POST", "/", &[("traceparent", CALLER)]);
+    let traced = tracer.begin(&mut followed).expect("followed");
+    let told = TraceParent::parse(followed.headers()["traceparent"].as_bytes()).expect("a place");
+    assert_eq!((told.place, told.place.trace), (traced.trace.place(), 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736));
+    assert_ne!(told.place.span, 0x00f0_67aa_0ba9_02b7);
+    assert!(followed.extensions().get::<Trace>().is_some());
+}
+
+#[derive(Default)]
+struct Kept(Mutex<Vec<Span>>);
+
+impl Sink for Kept {
+    fn take(&self, spans: Vec<Span>) {
+        self.0.lock().extend(spans);
+    }
+}
+
+/// The span of a request that was answered so, or left before.
+fn span(what: What, answer: Option<Response<()>>) -> Span {
+    let kept = Arc::new(Kept::default());
+    let trace = Trace::new(kept.clone(), Place::new(), None, None);
+    let mut traced = Traced { trace, began: Instant::now(), what };
+    if let Some(mut answer) = answer {
+        traced.answered(&mut answer);
+    }
+    drop(traced);
+    let mut spans = kept.0.lock();
+    spans.pop().expect("a span")
+}
+
+#[test]
+fn a_fault_of_the_server_and_a_caller_who_left_are_failures_and_a_fault_of_the_caller_is_none() {
+    let kind = |span: &Span| span.attributes.iter().find(|(name, _)| *name == ERROR_TYPE).map(|(_, kind)| kind.clone());
+    for (status, failed) in [(200, false), (404, false), (422, false), (429, false), (500, true), (503, true)] {
+        let answer = Response::builder().status(status).body(()).expect("an answer");
+        let span = span(What::Request { route: "/invocations".to_owned(), status: None }, Some(answer));
+        assert_eq!((span.failed, span.name == "POST /invocations"), (failed, status != 404), "{status}");
+        assert_eq!(kind(&span), failed.then(|| status.to_string().into()), "{status}");
+    }
+    for (status, failed) in [("0", false), ("3", false), ("8", false), ("13", true), ("14", true)] {
+        let answer = Response::builder().header("grpc-status", status).body(()).expect("an answer");
+        let span = span(What::Call { method: "a/B".to_owned(), status: None }, Some(answer));
+        assert_eq!((span.failed, &*span.name), (failed, "a/B"), "{status}");
+    }
+    let left = span(What::Request { route: "/".to_owned(), status: None }, None);
+    assert_eq!((left.failed, kind(&left)), (true, Some("cancelled".into())));
+}
+
+#[test]
+fn a_message_has_the_times_of_the_walls_clock() {
+    let (began, otel) = (Instant::now(), Otel::default());
+    let span = Span::new(Place { trace: 1, span: 2 }, "batch", began, began + Duration::from_micros(5));
+    let request = Resource::of(&otel).request(vec![span.linked([Place { trace: 3, span: 4 }])]);
+    let span = &request.resource_spans[0].scope_spans[0].spans[0];
+    assert_eq!((&span.trace_id[..], &span.span_id[..]), (&1u128.to_be_bytes()[..], &2u64.to_be_bytes()[..]));
+    assert_eq!((&span.links[0].trace_id[..], &span.links[0].span_id[..]), (&3u128.to_be_bytes()[..], &4u64.to_be_bytes()[..]));
+    assert!(span.parent_span_id.is_empty());
+    assert_eq!(span.end_time_unix_nano - span.start_time_unix_nano, 5_000);
+    let year = Duration::from_nanos(span.start_time_unix_nano).as_secs() / 31_557_600 + 1970;
+    assert!((2025..2200).contains(&year), "{year}");
+}
