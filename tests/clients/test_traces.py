@@ -1,5 +1,6 @@
-"""Traces as a receiver gets them, over HTTP and gRPC, read by the official messages of OTLP."""
+"""Traces as a receiver gets them, over HTTP and gRPC, read by the official messages of OTLP; and the log that has their ids."""
 
+import json
 import os
 import random
 import shutil
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from contextlib import contextmanager
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import grpc
@@ -498,3 +500,45 @@ def test_latencies_have_exemplars_for_those_who_read_openmetrics(told):
         places = {(one.exemplar.labels["trace_id"], one.exemplar.labels["span_id"]) for one in samples}
         assert (trace.hex(), server.span_id.hex()) in places, (name, labels)
         assert all(one.exemplar.value <= float(one.labels["le"]) for one in samples)
+
+
+# What the log has of the Elastic Common Schema 8.17 (https://www.elastic.co/guide/en/ecs/8.17/ecs-field-reference.html).
+ECS = {
+    "@timestamp": datetime.fromisoformat,
+    "message": str,
+    "labels": dict,
+    "ecs.version": str,
+    "error.code": str,
+    "error.message": str,
+    "event.dataset": str,
+    "http.request.id": str,
+    "log.level": str,
+    "log.logger": str,
+    "process.pid": int,
+    "service.name": str,
+    "service.version": str,
+    "span.id": str,
+    "trace.id": str,
+}
+
+
+def test_every_line_of_the_log_is_one_of_the_common_schema(told, tmp_path_factory):
+    gateway, receiver = told
+    trace, _, header = parent()
+    answer = gateway.post(PREDICT, json={"x": "no number"}, headers={"traceparent": header, "x-request-id": "logged"})
+    server = receiver.server(trace)
+    # The newest folder with the log of this gateway: each run of these tests has its own.
+    logs = sorted(tmp_path_factory.getbasetemp().glob("traces*/gateway/log"), key=lambda log: log.stat().st_mtime)
+    text = logs[-1].read_text()
+    lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    assert len(lines) > 10
+    for line in lines:
+        for name, value in line.items():
+            kind = ECS[name]
+            assert isinstance(value, kind) if isinstance(kind, type) else kind(value).tzinfo, (name, value)
+        assert list(line)[:4] == ["@timestamp", "log.level", "message", "ecs.version"]
+        assert line["service.name"] == "gate" and line["log.level"] in {"ERROR", "WARN", "INFO", "DEBUG"}
+        assert all(isinstance(value, str) for value in line.get("labels", {}).values()), line
+    [refused] = [line for line in lines if line.get("http.request.id") == "logged"]
+    assert (refused["trace.id"], refused["span.id"]) == (trace.hex(), server.span_id.hex())
+    assert refused["error.code"] == answer.json()["code"]

@@ -347,7 +347,6 @@ pub fn write_config(folder: &Folder, config: &str) {
 
 fn listening(line: &str, name: &str) -> Option<SocketAddr> {
     let event: BTreeMap<String, Value> = serde_json::from_str(line).ok()?;
-    let is = |key: &str, value: &str| event.get(key).is_some_and(|found| found == value);
-    let address = event.get("address").filter(|_| is("message", "listening") && is("listener", name))?;
-    address.as_str()?.parse().ok()
+    let labels = event.get("labels").filter(|_| event.get("message").is_some_and(|message| message == "listening"))?;
+    labels["address"].as_str().filter(|_| labels["listener"] == name)?.parse().ok()
 }

@@ -15,7 +15,7 @@ pub(super) fn run(source: &Source) -> u8 {
             return USAGE;
         }
     };
-    let served = log::init(&config.log).and_then(|levels| {
+    let served = log::init(&config.log, &config.otel.service).and_then(|levels| {
         let runtime = crate::app::runtime(1)?;
         let outcome = runtime.block_on(async {
             let app = App::start(config, watched, levels)?;

@@ -1,4 +1,4 @@
-//! The log, on standard error: lines for people or JSON for machines, with facts as fields.
+//! The log, on standard error: lines for people, or for machines as `ecs` has them, with facts as fields.
 
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
+use super::ecs::Ecs;
 use crate::config::{Log, LogFormat};
 
 /// Changes the level while the process runs.
@@ -21,13 +22,13 @@ pub struct Levels {
     now: Arc<Mutex<String>>,
 }
 
-/// Starts the log of this process.
+/// Starts the log of this process, which tells of itself by this name.
 ///
 /// # Errors
 /// [`Code::BadConfig`] for a level that is none, [`Code::Internal`] when it has been started already.
-pub fn init(config: &Log) -> Result<Levels> {
+pub fn init(config: &Log, service: &str) -> Result<Levels> {
     let (filter, handle) = reload::Layer::new(filter(&config.level)?);
-    let started = Registry::default().with(filter).with(layer(config.format)).try_init();
+    let started = Registry::default().with(filter).with(layer(config.format, service)).try_init();
     started.map_err(|error| Error::new(Code::Internal, format!("the log cannot be started: {error}")))?;
     std::panic::set_hook(Box::new(panicked));
     Ok(Levels { handle, now: Arc::new(Mutex::new(config.level.clone())) })
@@ -36,8 +37,8 @@ pub fn init(config: &Log) -> Result<Levels> {
 /// A panic is one line of the log. Where an engine panics on a request, that request fails and the process goes on.
 fn panicked(panic: &std::panic::PanicHookInfo<'_>) {
     let place = panic.location().map(ToString::to_string);
-    let message = panic.payload_as_str().unwrap_or("no message").lines().next();
-    tracing::error!(place, message, "panicked");
+    let error = panic.payload_as_str().unwrap_or("no message").lines().next();
+    tracing::error!(place, error, "panicked");
 }
 
 impl Levels {
@@ -70,11 +71,11 @@ fn filter(level: &str) -> Result<EnvFilter> {
         .map_err(|error| Error::new(Code::BadConfig, format!("log.level `{level}`: {error}")))
 }
 
-fn layer<S: Subscriber + for<'span> LookupSpan<'span>>(format: LogFormat) -> Box<dyn Layer<S> + Send + Sync> {
+fn layer<S: Subscriber + for<'span> LookupSpan<'span>>(format: LogFormat, service: &str) -> Box<dyn Layer<S> + Send + Sync> {
     let terminal = std::io::stderr().is_terminal();
     let layer = fmt::layer().with_writer(std::io::stderr);
     if format == LogFormat::Json || (format == LogFormat::Auto && !terminal) {
-        layer.json().flatten_event(true).with_span_list(false).boxed()
+        layer.event_format(Ecs { service: service.to_owned() }).boxed()
     } else if terminal {
         // its own default has colours, unless NO_COLOR is set
         layer.boxed()
@@ -96,7 +97,7 @@ mod tests {
     #[test]
     fn every_format_has_a_layer() {
         for format in [LogFormat::Auto, LogFormat::Human, LogFormat::Json] {
-            let _: Box<dyn Layer<Registry> + Send + Sync> = layer(format);
+            let _: Box<dyn Layer<Registry> + Send + Sync> = layer(format, "sluicegate");
         }
     }
 }
