@@ -1,0 +1,97 @@
+//! What traces cost: one tabular row over HTTP by a gateway that tells none, one that tells 1 % and one that tells all, in one run.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use axum::Router;
+use axum::routing::post;
+use bytes::Bytes;
+use prost::Message;
+use sluicegate_loadtests::{Figure, machine, publish, table, wrk};
+use sluicegate_proto::otlp::opentelemetry::proto::collector::trace::v1::ExportTraceServiceRequest;
+use sluicegate_testkit::folder::Folder;
+use sluicegate_testkit::process::{Gateway, repository};
+
+const ROUNDS: usize = 15;
+const SECONDS: u64 = 2;
+const CONNECTIONS: usize = 16;
+const MODEL: &str = "breast-cancer";
+
+/// What is measured: a name, and the part of requests that is traced. The first two are alike, to show what chance does.
+const CASES: [(&str, Option<&str>); 4] =
+    [("no receiver named", None), ("the same once more", None), ("1 %", Some("0.01")), ("100 %", Some("1"))];
+
+fn main() {
+    let received = Arc::new(AtomicU64::new(0));
+    let endpoint = format!("http://{}", receive(received.clone()));
+    let models = repository().join("models");
+    let config = format!("registries: {{ local: {{ type: directory, path: '{}' }} }}", models.display());
+    let gateways = CASES.map(|(_, ratio)| {
+        let scratch = Folder::default();
+        let sampler = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+            ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
+            ("OTEL_TRACES_SAMPLER_ARG", ratio.unwrap_or_default()),
+        ];
+        let gateway = Gateway::start_with(&scratch, &config, if ratio.is_some() { &sampler } else { &[] });
+        (gateway, scratch)
+    });
+    let example = gateways[0].0.client().get(&format!("/models/{MODEL}")).expect("an answer").json()["example"].to_string();
+    let mut rates: [Figure; CASES.len()] = Default::default();
+    let mut p99s: [Figure; CASES.len()] = Default::default();
+    let mut ratios: [Figure; CASES.len()] = Default::default();
+    let mut errors = 0;
+    for round in 0..ROUNDS {
+        let mut round_rates = [0.0; CASES.len()];
+        // Each case is the first one in its turn: what drifts while a run lasts is then on nobody's side.
+        for case in (0..CASES.len()).map(|place| (place + round) % CASES.len()) {
+            let (gateway, scratch) = &gateways[case];
+            let url = format!("http://{}/models/{MODEL}/predict", gateway.http());
+            let load = wrk(&url, &example, CONNECTIONS, SECONDS, scratch.path());
+            rates[case].add(load.rate);
+            p99s[case].add(load.p99);
+            errors += load.errors;
+            round_rates[case] = load.rate;
+        }
+        (0..CASES.len()).for_each(|case| ratios[case].add(100.0 * round_rates[case] / round_rates[0]));
+    }
+    let spans = |gateway: &Gateway, outcome| gateway.metric("sluicegate_trace_spans_total", &[("outcome", outcome)]);
+    let row = |case: usize| {
+        let gateway = &gateways[case].0;
+        let told = format!("{:.0} / {:.0}", spans(gateway, "sent"), spans(gateway, "dropped"));
+        vec![CASES[case].0.to_owned(), rates[case].show(0), ratios[case].show(1), p99s[case].show(0), told]
+    };
+    let page = format!(
+        "# What traces cost\n\n{}. wrk on the same machine, {CONNECTIONS} connections, {ROUNDS} rounds of {SECONDS} s each, interleaved; medians \
+         with the smallest and the largest, and the ratio of each round to its own first case. `{MODEL}`: 30 named numbers as JSON, \
+         gradient boosting. The receiver of traces is in the process of the measurement, and shares the machine too.\n\n{}\n\
+         Errors: {errors}. Spans received: {}. Dropped are spans for which the queue of 2,048 had no room: a thread that gets no processor sends none.\n",
+        machine(),
+        table(
+            &["traced", "answers/s", "% of the first", "p99, us", "spans sent / dropped"],
+            &(0..CASES.len()).map(row).collect::<Vec<_>>()
+        ),
+        received.load(Relaxed),
+    );
+    publish("traces", &page);
+}
+
+/// A receiver on a thread of its own, which counts spans.
+fn receive(received: Arc<AtomicU64>) -> SocketAddr {
+    let (tell, told) = std::sync::mpsc::sync_channel(1);
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async move {
+            let take = move |body: Bytes| async move {
+                let request = ExportTraceServiceRequest::decode(body).expect("a request of OTLP");
+                let spans = request.resource_spans.iter().flat_map(|spans| &spans.scope_spans).map(|spans| spans.spans.len());
+                received.fetch_add(spans.sum::<usize>() as u64, Relaxed);
+            };
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+            tell.send(listener.local_addr().expect("an address")).expect("the measurement waits for it");
+            axum::serve(listener, Router::new().route("/v1/traces", post(take))).await.expect("it serves");
+        });
+    });
+    told.recv().expect("a receiver")
+}
