@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use sluicegate_testkit::client::{Client, Request, Response};
 use sluicegate_testkit::folder::Folder;
+use sluicegate_testkit::onnx;
 use sluicegate_testkit::process::{Gateway, wait_for, write_config};
 use sluicegate_tests::rollout::{command, kept, rollout, said, two_versions, view, wait_for_phase, wait_for_share, x};
 
@@ -161,8 +162,8 @@ fn a_model_without_a_rollout_has_no_analysis_and_halts_nobody() {
 #[test]
 fn a_model_that_does_not_answer_holds_the_pods_before_they_get_traffic() {
     let folder = Folder::default();
-    folder.publish("n", 1, &sluicegate_testkit::onnx::add_constant(1.0, 2));
-    let config = "models:\n  - name: n\n  - name: m\n    version: 1\n";
+    folder.publish("other", 1, &onnx::add_constant(1.0, 2));
+    let config = "models:\n  - name: other\n  - name: m\n    version: 1\n";
     let gateway = Gateway::begin(&folder, config);
     let refused = wait_for("a gateway without m", || {
         let request = Request::post("/hooks/flagger/pre-rollout", body(&json!(null)).to_string());
