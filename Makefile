@@ -121,11 +121,12 @@ goldens: $(GOLDENS)/ready $(MINILM) ## what PyTorch says, to be compared with: t
 	$(GOLDENS)/bin/python tests/goldens/digits_net.py
 	$(GOLDENS)/bin/python tests/goldens/hub.py
 
-bench: need-rust onnxruntime need-wrk need-h2load ## codecs and policy without sockets, then one row over HTTP and gRPC beside empty handlers
+bench: need-rust onnxruntime need-wrk need-h2load ## codecs and policy without sockets, then one row over HTTP and gRPC beside empty handlers, and what traces cost
 	cargo bench --locked -p sluicegate-benches
 	cargo build --release --locked -p sluicegate-server -p sluicegate-loadtests
 	target/release/http
 	target/release/grpc
+	target/release/traces
 
 instructions: need-rust need-valgrind ## instructions of the parts, beside the recorded ones; WRITE=1 records them
 	cargo bench --locked -p sluicegate-benches --bench instructions -- $(if $(WRITE),--write)
