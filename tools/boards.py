@@ -326,6 +326,18 @@ SERVING = Board(
                     ],
                 ),
                 Panel(
+                    "Drift of predictions",
+                    "How far the distributions of the first output of candidate and stable lie apart, where a rule has `drift`: the population stability index. Up to 0.1 is little, from 0.25 on much.",
+                    "none",
+                    [(worst("sluicegate_rollout_rule_value", f'{MODEL},rule="drift"'), "{{model}}")],
+                ),
+                Panel(
+                    "Rules",
+                    "1 where a rule of the stage holds, -1 where it is broken, 0 where neither is known yet.",
+                    "none",
+                    [(f"min by (model, rule) (sluicegate_rollout_rule_state{{{MODEL}}})", "{{model}} {{rule}}")],
+                ),
+                Panel(
                     "Not as declared",
                     "1 where what answers is not, or will not become, what Git says: a rollout came to its end and its patch is not merged.",
                     "none",

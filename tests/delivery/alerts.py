@@ -186,6 +186,11 @@ CASES: dict[str, Case] = {
     ),
     # A fifth of many rows, and all of a few.
     "SluicegateShadowDisagrees": Case(shadow("0+80x120", "0+20x120"), shadow("0x120", "0+1x120"), "2h"),
+    # Far apart as two replicas know it, and for no longer than a few answers make it seem so.
+    "SluicegateDrift": Case(
+        {f'sluicegate_rollout_rule_value{{{MODEL},rule="drift"}}': "0x20 0.4x60", f'sluicegate_rollout_rule_value{{{OF_OTHER},rule="drift"}}': "0.1x120"},
+        {f'sluicegate_rollout_rule_value{{{MODEL},rule="drift"}}': "0x50 0.4x5 0.1x60", f'sluicegate_rollout_rule_value{{{MODEL},rule="error_rate"}}': "0.4x120"},
+    ),
     "SluicegateShadowDropped": Case(copies("dropped", "0+20x120"), copies("dropped", "0+5x120"), "2h"),
     "SluicegateShadowFails": Case(copies("failed", "0+5x120"), copies("dropped", "0+5x120"), "2h"),
     # A replica for five minutes, and one that came back in time.

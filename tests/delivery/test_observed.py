@@ -53,6 +53,7 @@ def rollouts(folder: Path, hook: str) -> dict:
     def model(name: str, candidate: int, **rollout: object) -> dict:
         return {"name": name, "version": "1", "rollout": {"candidate": candidate, **rollout}}
 
+    hour = [{"weight": "50%", "hold": "1h"}]
     half = [{"weight": "40%", "hold": "1s"}, {"weight": "50%", "pause": True}]
     return {
         "registries": {"local": local},
@@ -62,11 +63,12 @@ def rollouts(folder: Path, hook: str) -> dict:
             model("canary", 2, strategy="canary", steps=half, fallback_after="0%"),
             model("shadow", 2, strategy="shadow", shadow={"share": "100%", "tolerance": "0%"}),
             model("taken", 3, strategy="canary", steps=half),
+            model("drifts", 2, strategy="canary", steps=hour, analysis=[{"metric": "drift", "max": "100"}]),
         ],
     }
 
 
-ROLLING = ("canary", "shadow", "taken")
+ROLLING = ("canary", "shadow", "taken", "drifts")
 
 
 def shape(name: str) -> dict:
@@ -142,7 +144,7 @@ def rolling_out(folder: Path, hook: Stub) -> Iterator[Gateway]:
             return http.get(gateway.url("ops", f"/models/{name}/rollout"), timeout=10).json()["phase"]
 
         yield gateway
-        assert [phase(name) for name in ROLLING] == ["paused", "paused", "rolled_back"]
+        assert [phase(name) for name in ROLLING] == ["paused", "paused", "rolled_back", "running"]
 
 
 def take_back(gateway: Gateway) -> None:
@@ -238,6 +240,8 @@ def test_annotations_have_data(watched: tuple[Gateway, Prometheus, Path]) -> Non
         'sluicegate_rollout_share_ratio{model="canary"} == 0.5',
         'sluicegate_rollout_differs{model="taken"} == 1',
         'sluicegate_fallbacks_total{model="canary"} > 0',
+        'sluicegate_rollout_rule_value{model="drifts",rule="drift"} >= 0',
+        'sluicegate_rollout_rule_state{model="canary",rule="split"} == 1',
         'sluicegate_variant_requests_total{model="canary",variant="candidate",outcome="failed"} > 0',
         'sluicegate_shadow_rows_total{model="shadow",outcome="disagreed"} > 0',
         'sluicegate_webhook_events_total{outcome="delivered"} > 0',

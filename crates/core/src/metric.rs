@@ -118,6 +118,10 @@ metrics_table! {
         "Whether what answers is not, or will not become, what is declared: a rollout ended by itself or by hand.",
     ROLLOUT_CUT_OFF "sluicegate_rollout_cut_off" Gauge ["model"]
         "Whether the state of rollouts cannot be reached: traffic stays as it is, or becomes safer.",
+    ROLLOUT_RULE "sluicegate_rollout_rule_value" Gauge ["model", "rule"]
+        "The candidate's number for a rule of its rollout, as error_rate or drift, by all replicas; NaN while there is none.",
+    ROLLOUT_RULE_STATE "sluicegate_rollout_rule_state" Gauge ["model", "rule"]
+        "What is known of a rule of a rollout: 1 where it holds, -1 where it is broken, 0 where neither is known.",
     ROLLOUT_DECISIONS "sluicegate_rollout_decisions_total" Counter ["model", "kind"]
         "Decisions that this replica made, as rollout.promoted.",
     VARIANT_REQUESTS "sluicegate_variant_requests_total" Counter ["model", "variant", "outcome"]

@@ -10,6 +10,7 @@ use sluicegate_core::{Code, Error, ModelName, Result, VersionRef};
 use sluicegate_gateway::{Mirror, Split, Splits};
 use sluicegate_outbound::webhook::{Event, Kind as EventKind};
 use sluicegate_registry::Table;
+use sluicegate_rollout::analysis::Verdict;
 use sluicegate_rollout::decide::{self, Decision, Kind, shares, stage, verdicts};
 use sluicegate_rollout::record::Record;
 use sluicegate_rollout::{Command, Evidence, Look, Phase, Spec, State, decide as decide_now};
@@ -398,10 +399,15 @@ impl Mover {
         Moved { kind: decision.kind, sentence: decision.sentence.clone(), event: Some(event) }
     }
 
+    /// What is known of each rule, and of the split; nothing before it begins.
+    pub(crate) fn verdicts(&self) -> Vec<Verdict> {
+        if self.state.since_ms.is_some() { verdicts(&self.declared.spec, &self.state, &self.look) } else { Vec::new() }
+    }
+
     /// What is told of it.
     pub(crate) fn view(&self, now_ms: u64) -> Value {
         let spec = &self.declared.spec;
-        let known = if self.state.since_ms.is_some() { verdicts(spec, &self.state, &self.look) } else { Vec::new() };
+        let known = self.verdicts();
         let held = stage(spec, &self.state);
         let facts = view::Facts {
             declared: &self.declared,

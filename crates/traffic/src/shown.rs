@@ -4,6 +4,7 @@ use metrics::{counter, gauge};
 use sluicegate_core::metric;
 use sluicegate_core::tally::Counts;
 use sluicegate_rollout::Phase;
+use sluicegate_rollout::analysis::Known;
 use sluicegate_rollout::decide::shares;
 
 use crate::mover::Mover;
@@ -21,6 +22,15 @@ pub(crate) fn metrics(mover: &Mover) {
     gauge!(metric::ROLLOUT_SHARE, "model" => model.clone()).set(shares(spec, state).0.fraction());
     gauge!(metric::ROLLOUT_DIFFERS, "model" => model.clone()).set(f64::from(u8::from(differs)));
     gauge!(metric::ROLLOUT_CUT_OFF, "model" => model.clone()).set(f64::from(u8::from(mover.is_cut_off())));
+    for verdict in mover.verdicts() {
+        let known = match verdict.known {
+            Known::Pass => 1.0,
+            Known::Unknown => 0.0,
+            Known::Fail => -1.0,
+        };
+        rule(metric::ROLLOUT_RULE, &model, verdict.metric.clone(), verdict.candidate.unwrap_or(f64::NAN));
+        rule(metric::ROLLOUT_RULE_STATE, &model, verdict.metric, known);
+    }
     let counted = mover.counted();
     let variant = |variant: &'static str, counts: &Counts| {
         for (outcome, count) in [("ok", counts.answered), ("failed", counts.failed)] {
@@ -43,6 +53,10 @@ pub(crate) fn metrics(mover: &Mover) {
     counter!(metric::FALLBACKS, "model" => model).increment(mover.fallen());
 }
 
+fn rule(series: &'static str, model: &str, rule: String, value: f64) {
+    gauge!(series, "model" => model.to_owned(), "rule" => rule).set(value);
+}
+
 /// Clears those of a rollout that is declared no more.
 pub(crate) fn gone(mover: &Mover) {
     let model = mover.model().to_string();
@@ -51,5 +65,9 @@ pub(crate) fn gone(mover: &Mover) {
     }
     for name in [metric::ROLLOUT_STAGE, metric::ROLLOUT_SHARE, metric::ROLLOUT_DIFFERS, metric::ROLLOUT_CUT_OFF] {
         gauge!(name, "model" => model.clone()).set(0.0);
+    }
+    for verdict in mover.verdicts() {
+        rule(metric::ROLLOUT_RULE, &model, verdict.metric.clone(), f64::NAN);
+        rule(metric::ROLLOUT_RULE_STATE, &model, verdict.metric, 0.0);
     }
 }
