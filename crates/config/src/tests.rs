@@ -162,7 +162,7 @@ fn an_alias_is_a_word_for_a_version_that_is_served() {
         "also: all, aliases: { stable: 1, old.one: 2 }",
         "version: 3, aliases: { stable: 3 }",
         "aliases: {}",
-        "version: 1, rollout: { candidate: 2 }, aliases: { next: 2 }",
+        "version: 1, rollout: { strategy: blue_green, candidate: 2 }, aliases: { next: 2 }",
     ] {
         assert!(of(good).is_ok(), "{good}");
     }
