@@ -102,7 +102,7 @@ fn a_server_that_takes_the_connection_and_says_nothing_is_given_up() {
     let port = silent.local_addr().expect("an address").port();
     let url = format!("postgres://u:hunter2@127.0.0.1:{port}/s");
     let error = Store::open(&Place::Postgres(Secret::Text(url)), Incarnation::new("a").expect("a name")).expect_err("silence");
-    assert!(error.code() == Code::Io && error.message().contains("did not answer within"), "{error}");
+    assert!(error.code() == Code::Io && error.message().contains("did not answer in time"), "{error}");
     assert!(!error.message().contains("hunter2"), "{error}");
 }
 
