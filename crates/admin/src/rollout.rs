@@ -21,6 +21,9 @@ use crate::outside;
 /// Most events of one answer.
 const PAGE: u32 = 1_000;
 
+/// Last place among events that JSON has exactly.
+const LAST: u64 = (1 << 53) - 1;
+
 /// The routes that change nothing.
 pub fn routes(traffic: &Arc<Traffic>) -> Router<Api> {
     Router::new()
@@ -51,6 +54,7 @@ struct Asked {
 
 /// Which events.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Page {
     #[serde(default)]
     after: u64,
@@ -86,7 +90,12 @@ async fn events(
     let outcome = async {
         known(&api, &model)?;
         let Query(page) = page.map_err(|refused| unread(&refused))?;
-        traffic.events(&model, page.after, page.limit.unwrap_or(100).min(PAGE)).await
+        let limit = page.limit.unwrap_or(100);
+        if limit > PAGE || page.after > LAST {
+            let expected = format!("expected `limit` of at most {PAGE} and `after` of at most {LAST}");
+            return Err(Error::new(Code::Malformed, format!("{expected}, got {limit} and {}", page.after)));
+        }
+        traffic.events(&model, page.after, limit).await
     }
     .await;
     told(&request, outcome.map(|events| json!({ "model": model, "events": events })))

@@ -38,7 +38,7 @@ fn add_get(parts: &mut Parts, function: &str, path: &str, summary: &str, about: 
     });
     if !query.is_empty() {
         responses["404"] = reference("responses", "NotFound");
-        responses["400"] = failure("The query is not what it may be.", "HTTPError", false);
+        responses["422"] = reference("responses", "ValidationError");
         responses["500"] = failure("What was kept cannot be read now.", "HTTPError", false);
     }
     let operation =
