@@ -83,9 +83,14 @@ def test_models_that_are_served_are_as_they_are_documented(gateway, tmp_path):
         *("--include-path-regex", r"\{model\}", "--max-examples", "100"),
         served=served,
     )
-    assert seen["GET /models/{model}/rollout 200"] and seen["GET /models/{model}/events 200"]
     taken = sum(count for what, count in seen.items() if what.endswith(" 200"))
     assert taken > seen.total() // 10, f"nearly all are refused: {by_status(seen)}"
+
+
+def test_what_is_told_of_a_rollout_is_as_it_is_documented(gateway, tmp_path):
+    moving = ["--phases", "coverage,fuzzing", "--include-path-regex", "(rollout|events)$", "--max-examples", "20"]
+    seen = check(gateway, tmp_path, *moving, served=[("fraud", "2")])
+    assert seen["GET /models/{model}/rollout 200"] and seen["GET /models/{model}/events 200"], seen
 
 
 def test_enough_requests_were_made_and_none_was_our_fault(gateway):
