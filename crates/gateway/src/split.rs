@@ -112,7 +112,7 @@ impl Split {
     /// # Errors
     /// [`Code::Forbidden`] where the caller chooses and may not.
     pub(crate) fn draw<'a>(
-        self: &Arc<Self>,
+        self: Arc<Self>,
         table: &'a Table,
         model: &str,
         asker: &dyn Asker,
@@ -131,16 +131,15 @@ impl Split {
             variant
         };
         let variant = chosen.unwrap_or_else(drawn);
-        let copied = |variant| {
-            let is = variant == Variant::Stable && self.mirrored > Share::NONE && self.mirrored.covers(Lot::from_bits(chance()));
-            candidate.filter(|_| is).cloned()
+        let found = match variant {
+            Variant::Candidate => candidate.map(|live| (variant, live)).or(stable.map(|live| (Variant::Stable, live))),
+            Variant::Stable => stable.map(|live| (variant, live)).or(candidate.map(|live| (Variant::Candidate, live))),
         };
-        let part = |variant| Part { split: self.clone(), variant, copied: copied(variant), fallen: None };
-        let found = |variant, live: Option<&'a Arc<Live>>| live.map(|live| (part(variant), live));
-        Ok(match variant {
-            Variant::Candidate => found(Variant::Candidate, candidate).or_else(|| found(Variant::Stable, stable)),
-            Variant::Stable => found(Variant::Stable, stable).or_else(|| found(Variant::Candidate, candidate)),
-        })
+        let Some((variant, live)) = found else { return Ok(None) };
+        let is_copied =
+            variant == Variant::Stable && self.mirrored > Share::NONE && self.mirrored.covers(Lot::from_bits(chance()));
+        let copied = candidate.filter(|_| is_copied).cloned();
+        Ok(Some((Part { split: self, variant, copied, fallen: None }, live)))
     }
 
     fn chosen(&self, chosen: &[u8]) -> Result<Variant> {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use sluicegate_loadtests::{Figure, machine, publish, table, wrk};
 use sluicegate_testkit::client::{Client, Request};
@@ -12,6 +12,15 @@ use sluicegate_testkit::process::{Gateway, repository, wait_for, write_config};
 
 const ROUNDS: usize = 7;
 const SECONDS: u64 = 3;
+
+/// Callers of rollouts that go wrong, and what each waits between two requests: cores are free, so that a caller waits for the gateway
+/// and not for another caller.
+const CALLERS: usize = 2;
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// The columns of a model that takes its time, and the steps of one that takes too much.
+const WIDTH: usize = 64;
+const STEPS: usize = 3_000;
 
 /// Rollbacks that are timed.
 const ROLLBACKS: usize = 30;
@@ -36,7 +45,7 @@ fn rollbacks(tabular: &[u8]) -> (Figure, u64, u64) {
     };
     let gateway = Gateway::start(&folder, &config(0));
     let get = |path: &str| gateway.client().get(path).expect("an answer").json();
-    let record = get("/models/m")["example"].to_string();
+    let record = row();
     let (over, last, answers, lost) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     let mut figure = Figure::default();
     thread::scope(|scope| {
@@ -75,93 +84,200 @@ fn rollbacks(tabular: &[u8]) -> (Figure, u64, u64) {
     (figure, answers.into_inner(), lost.into_inner())
 }
 
+/// A row for the tabular model, as a caller of its typed route sends it.
+fn row() -> String {
+    let numbers: Vec<String> = (0..30_u16).map(|place| format!("{}.5", place * 7 % 20)).collect();
+    format!(r#"{{"X":[{}]}}"#, numbers.join(","))
+}
+
+/// Latencies in microseconds.
+#[derive(Default)]
+struct Callers {
+    /// Of those that were given to stable, or asked a model without a rollout.
+    stable: Vec<f64>,
+    /// Of those that were given to the candidate, whoever answered them.
+    candidate: Vec<f64>,
+    lost: u64,
+}
+
+fn callers(gateway: &Gateway, model: &str, body: &str) -> Callers {
+    let until = Instant::now() + Duration::from_secs(SECONDS);
+    let one = || {
+        let (mut client, request) = (gateway.client(), Request::post(&format!("/models/{model}/predict"), body));
+        let mut seen = Callers::default();
+        while Instant::now() < until {
+            let sent = Instant::now();
+            let response = client.request(&request).expect("an answer");
+            let took = sent.elapsed().as_secs_f64() * 1e6;
+            let tried = response.header("x-model-fallback").is_some() || response.header("x-model-variant") == Some("candidate");
+            if tried { &mut seen.candidate } else { &mut seen.stable }.push(took);
+            seen.lost += u64::from(response.status != 200);
+            thread::sleep(PAUSE);
+        }
+        seen
+    };
+    thread::scope(|scope| {
+        let all: Vec<_> = (0..CALLERS).map(|_| scope.spawn(one)).collect();
+        all.into_iter().fold(Callers::default(), |mut sum, one| {
+            let one = one.join().expect("it ends");
+            sum.stable.extend(one.stable);
+            sum.candidate.extend(one.candidate);
+            sum.lost += one.lost;
+            sum
+        })
+    })
+}
+
+/// The same model beside a rollout of it that goes wrong, as stable's callers see both.
+struct Wrong {
+    name: &'static str,
+    says: &'static str,
+    body: String,
+    p50: [Figure; 2],
+    p99: [Figure; 2],
+    /// What the candidate's callers waited.
+    candidate: Figure,
+}
+
+impl Wrong {
+    fn new(name: &'static str, says: &'static str, body: &str) -> Self {
+        Self { name, says, body: body.to_owned(), p50: Default::default(), p99: Default::default(), candidate: Figure::default() }
+    }
+
+    fn round(&mut self, round: usize, gateway: &Gateway) -> u64 {
+        let load = |model: &str| callers(gateway, model, &self.body);
+        let quiet = self.name.split('-').next().unwrap_or_default();
+        let (without, with) = sluicegate_loadtests::both(round, || load(quiet), || load(self.name));
+        let lost = without.lost + with.lost;
+        if !with.candidate.is_empty() {
+            self.candidate.add(Figure::from(with.candidate).median());
+        }
+        for (side, seen) in [without.stable, with.stable].into_iter().enumerate() {
+            let seen = Figure::from(seen);
+            self.p50[side].add(seen.median());
+            self.p99[side].add(seen.quantile(0.99));
+        }
+        lost
+    }
+}
+
 fn main() {
     let folder = Folder::default();
     let tabular = std::fs::read(repository().join("models/breast-cancer/1/model.onnx")).expect("the sample model is there");
-    for model in ["plain", "split", "shadow"] {
+    for model in ["plain", "split", "halved", "shadow"] {
         (1..=2).for_each(|version| folder.publish(model, version, &tabular));
     }
-    for model in ["calm", "failing"] {
+    let index = r#"{"index":7}"#;
+    let wide = format!(r#"{{"x":[{}]}}"#, vec!["0.5"; WIDTH].join(","));
+    let mut wrong = [
+        Wrong::new("table-canary", "a candidate that fails each time, at 5 %", index),
+        Wrong::new("table-shadow", "a shadow of all requests that fails each time", index),
+        Wrong::new("mean-canary", "a candidate that takes 1,000 times as long, at 5 %", &wide),
+        Wrong::new("mean-shadow", "a shadow of all requests that takes 1,000 times as long", &wide),
+    ];
+    for model in ["table", "table-canary", "table-shadow"] {
         folder.publish(model, 1, &onnx::big(1));
         folder.publish(model, 2, &onnx::fails_on_some());
     }
+    for model in ["mean", "mean-canary", "mean-shadow"] {
+        folder.publish(model, 1, &onnx::slow(WIDTH, 1));
+        folder.publish(model, 2, &onnx::slow(WIDTH, STEPS));
+    }
+    let quiet = ["plain", "table", "mean"].map(|name| format!("  - {{ name: {name}, version: 1 }}\n"));
     let rollout = |name: &str, keys: &str| format!("  - {{ name: {name}, version: 1, rollout: {{ candidate: 2, {keys} }} }}\n");
+    // Nothing ends these by itself: they are to be measured.
+    let canary = "strategy: canary, steps: [ { weight: 5%, pause: true } ], analysis: [ { metric: error_rate, max: 100% } ]";
+    let shadow = "strategy: shadow, shadow: { share: 100% }";
     let config = [
-        "models:\n  - { name: plain, version: 1 }\n  - { name: calm, version: 1 }\n".to_owned(),
-        rollout(
-            "split",
-            "strategy: canary, steps: [ { weight: 50%, pause: true } ], analysis: [ { metric: error_rate, max: 50% } ]",
-        ),
-        rollout("shadow", "strategy: shadow, shadow: { share: 100% }"),
-        rollout("failing", "strategy: canary, steps: [ { weight: 5%, pause: true } ]"),
+        "models:\n".to_owned(),
+        quiet.concat(),
+        rollout("split", canary),
+        rollout("halved", &canary.replace("5%", "50%")),
+        rollout("shadow", shadow),
+        rollout("table-canary", canary),
+        rollout("table-shadow", shadow),
+        rollout("mean-canary", canary),
+        rollout("mean-shadow", shadow),
     ];
     let gateway = Gateway::start(&folder, &config.concat());
     let view = |model: &str| gateway.client().get(&format!("/models/{model}/rollout")).expect("an answer").json();
-    wait_for("the rollouts run", || {
-        (view("split")["share"] == "50%" && view("failing")["share"] == "5%" && view("shadow")["mirrored"] == "100%")
-            .then_some(())
-    });
+    let runs = || {
+        let share = |model: &str, share: &str| view(model)["share"] == share;
+        let mirrored = |model: &str| view(model)["mirrored"] == "100%";
+        share("halved", "50%")
+            && ["split", "table-canary", "mean-canary"].iter().all(|model| share(model, "5%"))
+            && ["shadow", "table-shadow", "mean-shadow"].iter().all(|model| mirrored(model))
+    };
+    wait_for("the rollouts run", || runs().then_some(()));
     let url = |model: &str| format!("http://{}/models/{model}/predict", gateway.http());
-    let row = gateway.client().get("/models/plain").expect("an answer").json()["example"].to_string();
-    // The candidate fails it, stable does not.
-    let index = r#"{"index":7}"#;
+    let row = row();
 
-    let mut figures: [Figure; 12] = Default::default();
-    let [plain, split, plain_p99, split_p99, alone, shadowed, many, many_shadowed, calm, failing, calm_p99, failing_p99] =
-        &mut figures;
-    let mut errors = 0;
+    let mut figures: [Figure; 10] = Default::default();
+    let [plain, split, plain_p99, split_p99, whole, halved, alone, shadowed, many, many_shadowed] = &mut figures;
+    let (mut errors, mut lost) = (0, 0);
     for round in 0..ROUNDS {
-        let load = |model: &str, body: &str, connections| wrk(&url(model), body, connections, SECONDS, folder.path());
-        let mut beside = |other: &str, than: &str, body: &str, connections| {
-            let (one, two) =
-                sluicegate_loadtests::both(round, || load(than, body, connections), || load(other, body, connections));
+        let load = |model: &str, connections| wrk(&url(model), &row, connections, SECONDS, folder.path());
+        let mut beside = |other: &str, than: &str, connections| {
+            let (one, two) = sluicegate_loadtests::both(round, || load(than, connections), || load(other, connections));
             errors += one.errors + two.errors;
             (one, two)
         };
-        let (without, with) = beside("split", "plain", &row, 16);
+        let (without, with) = beside("split", "plain", 16);
         plain.add(without.rate);
         split.add(with.rate);
         plain_p99.add(without.p99);
         split_p99.add(with.p99);
-        let (without, with) = beside("shadow", "plain", &row, 1);
+        let (without, with) = beside("halved", "plain", 16);
+        whole.add(without.rate);
+        halved.add(with.rate);
+        let (without, with) = beside("shadow", "plain", 1);
         alone.add(without.p50);
         shadowed.add(with.p50);
-        let (without, with) = beside("shadow", "plain", &row, 16);
+        let (without, with) = beside("shadow", "plain", 16);
         many.add(without.rate);
         many_shadowed.add(with.rate);
-        let (without, with) = beside("failing", "calm", index, 4);
-        calm.add(without.p50);
-        failing.add(with.p50);
-        calm_p99.add(without.p99);
-        failing_p99.add(with.p99);
+        lost += wrong.iter_mut().map(|wrong| wrong.round(round, &gateway)).sum::<u64>();
     }
+    assert!(errors == 0 && lost == 0, "{errors} errors and {lost} lost requests: the figures are of something else");
+    assert!(runs(), "a rollout ended while it was measured");
     let shadow = view("shadow")["numbers"]["shadow"].clone();
     let (back, answers, lost) = rollbacks(&tabular);
     let ratio = |with: &Figure, without: &Figure| format!("{:.0} %", 100.0 * with.median() / without.median());
     let line =
         |name: &str, without: &Figure, with: &Figure| vec![name.into(), without.show(0), with.show(0), ratio(with, without)];
+    let goes_wrong = |wrong: &Wrong| {
+        let [[quiet_p50, p50], [quiet_p99, p99]] = [&wrong.p50, &wrong.p99];
+        let candidate = if wrong.candidate.is_empty() { "-".into() } else { wrong.candidate.show(0) };
+        let ratios = format!("{}, {}", ratio(p50, quiet_p50), ratio(p99, quiet_p99));
+        vec![wrong.says.into(), quiet_p50.show(0), p50.show(0), quiet_p99.show(0), p99.show(0), ratios, candidate]
+    };
     let page = format!(
-        "# What a rollout costs\n\n{}. wrk on the same machine, {ROUNDS} rounds of {SECONDS} s each, the two sides of a line in turn; medians with the \
-         smallest and the largest. 30 numbers as JSON, gradient boosting; for the last two lines a look into a table, which the \
-         candidate fails on every request, so that one in twenty is answered by stable after it.\n\n{}\n\
-         Errors: {errors}. Copies compared: {}, dropped because there was no room: {}.\n\n\
-         {ROLLBACKS} rollbacks by hand of a candidate that has half of the requests, four connections asking all the time, the state in SQLite: \
+        "# What a rollout costs\n\n{}. Load generators on the same machine, {ROUNDS} rounds of {SECONDS} s each, the two sides of a line in turn; medians with the \
+         smallest and the largest. 30 numbers as JSON, gradient boosting, wrk:\n\n{}\n\
+         Errors: 0. Copies compared: {}, dropped because there was no room: {}.\n\n\
+         ## Rollouts that go wrong\n\n{CALLERS} callers that wait {} ms between two requests. Latencies in microseconds of those that the split gave to stable, \
+         beside the same model without a rollout; the last column has the median of those that it gave to the candidate. No request was lost.\n\n{}\n\
+         ## Rollbacks\n\n{ROLLBACKS} rollbacks by hand of a candidate that has half of the requests, four connections asking all the time, the state in SQLite: \
          the last request that the candidate answered was sent {} ms after the decision (median, smallest and largest; a decision's time has whole milliseconds). \
          {answers} requests, {lost} of them lost.\n",
         machine(),
         table(
             &["figure", "without a rollout", "with one", "ratio"],
             &[
-                line("split at 50 %, 16 connections, answers/s", plain, split),
+                line("split at 5 %, 16 connections, answers/s", plain, split),
                 line("the same, p99, us", plain_p99, split_p99),
+                line("split at 50 %, where each version has half as many requests to batch, answers/s", whole, halved),
                 line("shadow of all requests, 1 connection, p50, us", alone, shadowed),
                 line("the same, 16 connections, answers/s", many, many_shadowed),
-                line("a candidate that fails, at 5 %, 4 connections, p50, us", calm, failing),
-                line("the same, p99, us", calm_p99, failing_p99),
             ]
         ),
         shadow["compared"],
         shadow["dropped"],
+        PAUSE.as_millis(),
+        table(
+            &["rollout", "p50 without", "p50 with", "p99 without", "p99 with", "ratios", "the candidate's callers, p50"],
+            &wrong.each_ref().map(goes_wrong)
+        ),
         back.show(1),
     );
     publish("rollouts", &page);
