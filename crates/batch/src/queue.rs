@@ -118,7 +118,7 @@ pub(crate) struct Shared {
     pub(crate) more: Condvar,
     /// Wakes the task that waits for company.
     pub(crate) came: Notify,
-    /// Tickets that wait, where runs take place on the callers' threads.
+    /// Tickets that wait, and whose wait is to run them.
     pub(crate) inside: AtomicUsize,
     pub(crate) instances: usize,
     pub(crate) setup: Setup,
@@ -184,9 +184,22 @@ impl Batcher {
     /// [`Code::QueueFull`] where it has no room, [`Code::NotReady`] where the version is closed, [`Code::Io`] where the machine
     /// gives not one thread to run it.
     pub fn submit(&self, job: Job) -> Result<Ticket> {
+        self.put(job, self.0.setup.execution == Execution::Inline)
+    }
+
+    /// The same, and the wait for the ticket runs it wherever runs take place otherwise, where an instance is idle. For callers with
+    /// a thread of their own that is to be the one that is kept busy.
+    ///
+    /// # Errors
+    /// As for [`submit`](Self::submit).
+    pub fn submit_here(&self, job: Job) -> Result<Ticket> {
+        self.put(job, true)
+    }
+
+    fn put(&self, job: Job, here: bool) -> Result<Ticket> {
         let Job { inputs, wanted, rows, priority, arrived, deadline, trace } = job;
         let shared = &self.0;
-        let Setup { limits, batched, execution, padding, .. } = &shared.setup;
+        let Setup { limits, batched, padding, .. } = &shared.setup;
         let level = policy::level(priority);
         let mut pieces = SmallVec::new();
         {
@@ -197,7 +210,7 @@ impl Batcher {
             if !state.waiting.has_room(rows, limits) {
                 return Err(full(rows, state.waiting.rows(), limits));
             }
-            if *execution != Execution::Inline {
+            if !here {
                 shared.more_hands(&mut state)?;
             }
             let mut push = |inputs: Vec<Tensor>, rows| {
@@ -217,7 +230,7 @@ impl Batcher {
             }
             shared.meter.set_queue_rows(state.waiting.rows());
         }
-        let inside = (*execution == Execution::Inline).then(|| Inside::new(shared));
+        let inside = here.then(|| Inside::new(shared));
         Ok(Ticket { pieces, deadline, arrived, inside })
     }
 

@@ -29,6 +29,8 @@ pub(crate) fn lead(shared: &Arc<Shared>) {
         }
         let Some(instance) = state.idle.pop() else {
             drop(state);
+            // All instances may have threads of their own.
+            shared.more.notify_one();
             if !shared.setup.limits.max_delay.is_zero() {
                 shared.came.notify_one();
             }
@@ -48,10 +50,12 @@ pub(crate) fn lead(shared: &Arc<Shared>) {
 pub(crate) fn clear(shared: &Arc<Shared>) {
     let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
     let mut state = shared.state.lock();
-    if !state.waiting.is_empty()
-        && let Some(instance) = state.idle.pop()
-    {
-        runtime.spawn(follow(shared.clone(), instance));
+    if state.waiting.is_empty() {
+        return;
+    }
+    match state.idle.pop() {
+        Some(instance) => drop(runtime.spawn(follow(shared.clone(), instance))),
+        None => drop(shared.more.notify_one()),
     }
 }
 

@@ -54,10 +54,19 @@ fn metered(
     limits: Limits,
     takes: Duration,
 ) -> (Arc<Batcher>, Arc<Seen>, Arc<VersionMeter>) {
+    named("echo@1", execution, instances, limits, takes)
+}
+
+fn named(
+    name: &str,
+    execution: Execution,
+    instances: usize,
+    limits: Limits,
+    takes: Duration,
+) -> (Arc<Batcher>, Arc<Seen>, Arc<VersionMeter>) {
     let seen = Arc::new(Seen::default());
     let engine = || -> Box<dyn Engine> { Box::new(Echo { seen: seen.clone(), takes }) };
-    let setup =
-        Setup { name: "echo@1".into(), execution, limits, preferred: Vec::new(), batched: true, padding: Padding::default() };
+    let setup = Setup { name: name.into(), execution, limits, preferred: Vec::new(), batched: true, padding: Padding::default() };
     let meter = Arc::new(VersionMeter::new(&"echo".parse().expect("a name"), 1, &Digest::sha256(&[0; 32]), "tract", false));
     let engines = (0..instances).map(|_| engine()).collect();
     (Arc::new(Batcher::new(engines, setup, meter.clone())), seen, meter)
@@ -105,7 +114,7 @@ proptest! {
                 if kind % 3 == 1 {
                     tokio::task::yield_now().await;
                 }
-                let ticket = batcher.submit(job).expect("there is room");
+                let ticket = if kind % 4 == 3 { batcher.submit_here(job) } else { batcher.submit(job) }.expect("there is room");
                 if kind == 2 { None } else { Some(ticket.wait().await) }
             })
         }).collect();
@@ -131,6 +140,24 @@ proptest! {
         drop(runtime);
         free(batcher);
     }
+}
+
+#[test]
+fn who_runs_its_request_itself_starts_no_thread_and_needs_none() {
+    let (batcher, seen, _) = named("here@1", Execution::Threads, 1, limits(8, Duration::ZERO), Duration::ZERO);
+    let of_name = || {
+        let tasks = std::fs::read_dir("/proc/self/task").expect("procfs").flatten();
+        tasks.filter(|task| std::fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.trim() == "here@1")).count()
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a thread");
+    let here = |number| runtime.block_on(batcher.submit_here(job(number, 1, 1, LONG)).expect("there is room").wait());
+    assert!(here(1.0).is_ok());
+    assert_eq!((of_name(), seen.most_running.load(Relaxed)), (0, 1));
+    // The only instance has a thread now, which is asked to run what waits.
+    assert!(runtime.block_on(batcher.submit(job(2.0, 1, 1, LONG)).expect("there is room").wait()).is_ok());
+    assert_eq!(of_name(), 1);
+    assert!(here(3.0).is_ok());
+    free(batcher);
 }
 
 #[test]

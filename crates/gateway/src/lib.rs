@@ -36,7 +36,6 @@ pub use route::Routed;
 pub use shadow::Mirror;
 pub use split::{Split, Splits};
 
-use shadow::Shadows;
 pub use validate::Checked;
 
 /// The way from a decoded request to its answer.
@@ -46,19 +45,12 @@ pub struct Gateway {
     waker: Waker,
     limit: Limit,
     splits: Splits,
-    shadows: Shadows,
 }
 
 impl Gateway {
     /// A gateway to what a registry has published, with room for so many requests at once, whose traffic is split so.
     pub fn new(registry: &Registry, in_flight: usize, splits: Splits) -> Self {
-        Self {
-            published: registry.published.clone(),
-            waker: registry.waker.clone(),
-            limit: Limit::new(in_flight),
-            splits,
-            shadows: Shadows::start(),
-        }
+        Self { published: registry.published.clone(), waker: registry.waker.clone(), limit: Limit::new(in_flight), splits }
     }
 
     /// What serves.
@@ -138,8 +130,7 @@ impl Gateway {
         let (copy, began) = (part.copy(&request), Instant::now());
         let response = infer(routed, request).await?;
         // Shadows are the first to go where there is much to do.
-        let shadows = Some(&self.shadows).filter(|_| !self.limit.is_half_full());
-        part.said(routed.live(), &response, copy, began.elapsed(), shadows);
+        part.said(routed.live(), &response, copy, began.elapsed(), !self.limit.is_half_full());
         Ok(response)
     }
 }

@@ -1,10 +1,11 @@
 //! Puts copies of requests to a candidate, compares what it says with what stable said, and throws it away.
 //!
-//! It has a thread and a bounded queue of its own. A caller hands a copy over after stable has answered, and never waits; what
-//! finds no room is dropped and counted, and while the gateway is half full nothing is copied at all.
+//! Each rollout has a thread and a bounded queue of its own. A caller hands a copy over after stable has answered, and never waits, nor
+//! wakes anyone where much is copied; what finds no room is dropped and counted, and while the gateway is half full nothing is copied
+//! at all. The thread runs the candidate itself, after all threads that serve.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -12,7 +13,7 @@ use serde_json::{Map, Value, json};
 use sluicegate_batch::Job;
 use sluicegate_core::{Request, Response, Tensor};
 use sluicegate_registry::{Live, Work};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TryRecvError};
 
 use crate::compare::{self, Apart};
 use crate::split::Split;
@@ -23,6 +24,10 @@ const ROOM: usize = 256;
 
 /// The bytes of inputs that those may hold.
 const BYTES: usize = 64 << 20;
+
+/// How long copies wait for company. Whoever hands one over meanwhile need not wake the thread, which would cost a caller several
+/// microseconds; in that time [`ROOM`] is enough for 128,000 copies a second.
+const COMPANY: Duration = Duration::from_millis(2);
 
 /// The worst disagreements that are kept.
 const WORST: usize = 20;
@@ -36,6 +41,7 @@ pub struct Mirror {
     pub tolerance: f64,
     /// Whether the worst disagreements are kept with their inputs.
     pub keep_inputs: bool,
+    thread: OnceLock<Shadows>,
     found: Mutex<Found>,
 }
 
@@ -90,9 +96,8 @@ impl Spread {
     }
 }
 
-/// The way to the shadows' thread.
-#[derive(Clone)]
-pub(crate) struct Shadows {
+/// The way to the thread of a rollout's shadow.
+struct Shadows {
     queue: mpsc::Sender<Copy>,
     bytes: Arc<AtomicUsize>,
 }
@@ -117,12 +122,15 @@ impl Drop for Room {
 }
 
 impl Shadows {
-    /// Starts the thread, which ends with the last handle. Without a thread every copy is dropped.
-    pub(crate) fn start() -> Self {
+    /// Starts the thread, which ends with this handle. Without a thread every copy is dropped.
+    fn start() -> Self {
         let (queue, copies) = mpsc::channel(ROOM);
-        let run = move || match tokio::runtime::Builder::new_current_thread().enable_time().build() {
-            Ok(runtime) => runtime.block_on(work(copies)),
-            Err(error) => tracing::error!(%error, "no runtime for shadows: their copies are dropped"),
+        let run = move || {
+            sluicegate_engine::lower_priority();
+            match tokio::runtime::Builder::new_current_thread().enable_time().build() {
+                Ok(runtime) => runtime.block_on(work(copies)),
+                Err(error) => tracing::error!(%error, "no runtime for shadows: their copies are dropped"),
+            }
         };
         if let Err(error) = std::thread::Builder::new().name("shadow".into()).spawn(run) {
             tracing::error!(%error, "no thread for shadows: their copies are dropped");
@@ -130,8 +138,7 @@ impl Shadows {
         Self { queue, bytes: Arc::default() }
     }
 
-    /// Hands a copy over, or drops it.
-    pub(crate) fn put(&self, split: &Arc<Split>, candidate: &Arc<Live>, request: Request, answer: &Response, took: Duration) {
+    fn put(&self, split: &Arc<Split>, candidate: &Arc<Live>, request: Request, answer: &Response, took: Duration) {
         let size = request.inputs.iter().map(|(_, tensor)| tensor.payload()).sum::<usize>() + answer.payload();
         let room = Room(self.bytes.clone(), size);
         let held = self.bytes.fetch_add(size, Relaxed) + size;
@@ -146,12 +153,28 @@ impl Shadows {
 /// Runs copies side by side: their number is bounded by the candidate's queue and by [`ROOM`].
 async fn work(mut copies: mpsc::Receiver<Copy>) {
     let under_way = Arc::new(tokio::sync::Semaphore::new(ROOM));
-    while let Some(copy) = copies.recv().await {
-        let Ok(place) = under_way.clone().acquire_owned().await else { return };
-        tokio::spawn(async move {
-            one(copy).await;
-            drop(place);
-        });
+    while let Some(first) = copies.recv().await {
+        let mut next = Ok(first);
+        loop {
+            match next {
+                Ok(copy) => {
+                    let Ok(place) = under_way.clone().acquire_owned().await else { return };
+                    tokio::spawn(async move {
+                        one(copy).await;
+                        drop(place);
+                    });
+                    next = copies.try_recv();
+                }
+                Err(TryRecvError::Disconnected) => return,
+                Err(TryRecvError::Empty) => {
+                    tokio::time::sleep(COMPANY).await;
+                    next = copies.try_recv();
+                    if next.is_err() {
+                        break;
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -216,7 +239,10 @@ async fn ask(candidate: &Arc<Live>, request: Request) -> Option<Vec<(Arc<str>, T
     let Checked { inputs, wanted, rows, .. } = checked;
     let deadline = arrived + candidate.run.timeout;
     let job = Job { inputs, wanted: wanted.clone(), rows, priority: u64::MAX, arrived, deadline, trace: None };
-    let done = batches.batcher.submit(job).ok()?.wait().await.ok()?;
+    let ticket = batches.batcher.submit_here(job).ok()?;
+    // Those that came with it come along.
+    tokio::task::yield_now().await;
+    let done = ticket.wait().await.ok()?;
     let name = |place: &usize| candidate.signature.outputs()[*place].name.clone();
     Some(wanted.iter().map(name).zip(done.outputs).collect())
 }
@@ -232,7 +258,12 @@ fn shown(tensor: &Tensor) -> Value {
 impl Mirror {
     /// Nothing found yet.
     pub fn new(tolerance: f64, keep_inputs: bool) -> Self {
-        Self { tolerance, keep_inputs, found: Mutex::default() }
+        Self { tolerance, keep_inputs, thread: OnceLock::new(), found: Mutex::default() }
+    }
+
+    /// Hands a copy over, or drops it.
+    pub(crate) fn put(&self, split: &Arc<Split>, candidate: &Arc<Live>, request: Request, answer: &Response, took: Duration) {
+        self.thread.get_or_init(Shadows::start).put(split, candidate, request, answer, took);
     }
 
     /// What was found, for `GET /models/{model}/shadow`.

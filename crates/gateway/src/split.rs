@@ -14,7 +14,7 @@ use sluicegate_core::{Request, Response};
 use sluicegate_registry::{Live, Table};
 
 use crate::compare;
-use crate::shadow::{Mirror, Shadows};
+use crate::shadow::Mirror;
 
 /// The header by which a caller chooses the variant, where that is allowed.
 pub const OVERRIDE: &str = "x-sluicegate-variant";
@@ -184,15 +184,8 @@ impl Part {
         self.copied.as_ref().map(|_| request.clone())
     }
 
-    /// Counts what was answered, and hands the copy over.
-    pub(crate) fn said(
-        &self,
-        live: &Live,
-        response: &Response,
-        copy: Option<Request>,
-        took: Duration,
-        shadows: Option<&Shadows>,
-    ) {
+    /// Counts what was answered, and hands the copy over, where there is room for such.
+    pub(crate) fn said(&self, live: &Live, response: &Response, copy: Option<Request>, took: Duration, has_room: bool) {
         if self.fallen.is_none()
             && let Some(output) = response.outputs.first()
         {
@@ -202,10 +195,10 @@ impl Part {
             let buckets = compare::buckets(&output.tensor, &live.signature.outputs()[output.place]);
             buckets.first().into_iter().for_each(|&bucket| arm.said(bucket));
         }
-        match (self.copied.as_ref().zip(copy), shadows) {
-            (Some((candidate, copy)), Some(shadows)) => shadows.put(&self.split, candidate, copy, response, took),
-            (Some(_), None) => self.split.tally.shadow.dropped(),
-            (None, _) => {}
+        let Some((candidate, copy)) = self.copied.as_ref().zip(copy) else { return };
+        match self.split.mirror.as_ref().filter(|_| has_room) {
+            Some(mirror) => mirror.put(&self.split, candidate, copy, response, took),
+            None => self.split.tally.shadow.dropped(),
         }
     }
 
