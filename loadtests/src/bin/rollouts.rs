@@ -10,8 +10,9 @@ use sluicegate_testkit::folder::Folder;
 use sluicegate_testkit::onnx;
 use sluicegate_testkit::process::{Gateway, repository, wait_for, write_config};
 
-const ROUNDS: usize = 7;
-const SECONDS: u64 = 3;
+// Many and short: what a machine shared with others takes away lasts for seconds, and a ratio is taken within a round.
+const ROUNDS: usize = 25;
+const SECONDS: u64 = 1;
 
 /// Callers of rollouts that go wrong, and what each waits between two requests: cores are free, so that a caller waits for the gateway
 /// and not for another caller.
@@ -128,20 +129,50 @@ fn callers(gateway: &Gateway, model: &str, body: &str) -> Callers {
     })
 }
 
+/// A figure without a rollout and with one, measured in turn.
+#[derive(Default)]
+struct Pair {
+    without: Figure,
+    with: Figure,
+    ratio: Figure,
+}
+
+impl Pair {
+    fn add(&mut self, without: f64, with: f64) {
+        self.without.add(without);
+        self.with.add(with);
+        self.ratio.add(100.0 * with / without);
+    }
+
+    fn show(&self) -> Vec<String> {
+        let within =
+            |figure: &Figure| format!("{:.0} ({:.0} to {:.0})", figure.median(), figure.quantile(0.25), figure.quantile(0.75));
+        vec![within(&self.without), within(&self.with), format!("{:.0} %", self.ratio.median())]
+    }
+}
+
+/// What the machine spent, and what of it others took, in ticks of all cores.
+fn ticks() -> (f64, f64) {
+    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let first = stat.lines().next().unwrap_or_default().split_whitespace().skip(1);
+    let all: Vec<f64> = first.filter_map(|word| word.parse().ok()).collect();
+    (all.iter().take(8).sum(), all.get(7).copied().unwrap_or_default())
+}
+
 /// The same model beside a rollout of it that goes wrong, as stable's callers see both.
 struct Wrong {
     name: &'static str,
     says: &'static str,
     body: String,
-    p50: [Figure; 2],
-    p99: [Figure; 2],
+    p50: Pair,
+    p99: Pair,
     /// What the candidate's callers waited.
     candidate: Figure,
 }
 
 impl Wrong {
     fn new(name: &'static str, says: &'static str, body: &str) -> Self {
-        Self { name, says, body: body.to_owned(), p50: Default::default(), p99: Default::default(), candidate: Figure::default() }
+        Self { name, says, body: body.to_owned(), p50: Pair::default(), p99: Pair::default(), candidate: Figure::default() }
     }
 
     fn round(&mut self, round: usize, gateway: &Gateway) -> u64 {
@@ -152,11 +183,9 @@ impl Wrong {
         if !with.candidate.is_empty() {
             self.candidate.add(Figure::from(with.candidate).median());
         }
-        for (side, seen) in [without.stable, with.stable].into_iter().enumerate() {
-            let seen = Figure::from(seen);
-            self.p50[side].add(seen.median());
-            self.p99[side].add(seen.quantile(0.99));
-        }
+        let (without, with) = (Figure::from(without.stable), Figure::from(with.stable));
+        self.p50.add(without.median(), with.median());
+        self.p99.add(without.quantile(0.99), with.quantile(0.99));
         lost
     }
 }
@@ -212,9 +241,10 @@ fn main() {
     let url = |model: &str| format!("http://{}/models/{model}/predict", gateway.http());
     let row = row();
 
-    let mut figures: [Figure; 10] = Default::default();
-    let [plain, split, plain_p99, split_p99, whole, halved, alone, shadowed, many, many_shadowed] = &mut figures;
+    let mut pairs: [Pair; 5] = Default::default();
+    let [split, split_p99, halved, shadowed, many_shadowed] = &mut pairs;
     let (mut errors, mut lost) = (0, 0);
+    let before = ticks();
     for round in 0..ROUNDS {
         let load = |model: &str, connections| wrk(&url(model), &row, connections, SECONDS, folder.path());
         let mut beside = |other: &str, than: &str, connections| {
@@ -223,37 +253,32 @@ fn main() {
             (one, two)
         };
         let (without, with) = beside("split", "plain", 16);
-        plain.add(without.rate);
-        split.add(with.rate);
-        plain_p99.add(without.p99);
-        split_p99.add(with.p99);
+        split.add(without.rate, with.rate);
+        split_p99.add(without.p99, with.p99);
         let (without, with) = beside("halved", "plain", 16);
-        whole.add(without.rate);
-        halved.add(with.rate);
+        halved.add(without.rate, with.rate);
         let (without, with) = beside("shadow", "plain", 1);
-        alone.add(without.p50);
-        shadowed.add(with.p50);
+        shadowed.add(without.p50, with.p50);
         let (without, with) = beside("shadow", "plain", 16);
-        many.add(without.rate);
-        many_shadowed.add(with.rate);
+        many_shadowed.add(without.rate, with.rate);
         lost += wrong.iter_mut().map(|wrong| wrong.round(round, &gateway)).sum::<u64>();
     }
+    let after = ticks();
+    let stolen = (after.1 - before.1) / (after.0 - before.0);
     assert!(errors == 0 && lost == 0, "{errors} errors and {lost} lost requests: the figures are of something else");
     assert!(runs(), "a rollout ended while it was measured");
     let shadow = view("shadow")["numbers"]["shadow"].clone();
     let (back, answers, lost) = rollbacks(&tabular);
-    let ratio = |with: &Figure, without: &Figure| format!("{:.0} %", 100.0 * with.median() / without.median());
-    let line =
-        |name: &str, without: &Figure, with: &Figure| vec![name.into(), without.show(0), with.show(0), ratio(with, without)];
+    let line = |name: &str, pair: &Pair| [vec![name.into()], pair.show()].concat();
     let goes_wrong = |wrong: &Wrong| {
-        let [[quiet_p50, p50], [quiet_p99, p99]] = [&wrong.p50, &wrong.p99];
         let candidate = if wrong.candidate.is_empty() { "-".into() } else { wrong.candidate.show(0) };
-        let ratios = format!("{}, {}", ratio(p50, quiet_p50), ratio(p99, quiet_p99));
-        vec![wrong.says.into(), quiet_p50.show(0), p50.show(0), quiet_p99.show(0), p99.show(0), ratios, candidate]
+        [line(&format!("{}: p50", wrong.says), &wrong.p50), vec![candidate]].concat()
     };
+    let its_p99 = |wrong: &Wrong| [line("the same: p99", &wrong.p99), vec![String::new()]].concat();
+    let wrong: Vec<_> = wrong.iter().flat_map(|wrong| [goes_wrong(wrong), its_p99(wrong)]).collect();
     let page = format!(
         "# What a rollout costs\n\n{}. Load generators on the same machine, {ROUNDS} rounds of {SECONDS} s each, the two sides of a line in turn; medians with the \
-         smallest and the largest. 30 numbers as JSON, gradient boosting, wrk:\n\n{}\n\
+         quartiles, and the median of the ratios within a round. The machine is one that others have a part of: they took {:.1} % of its time. 30 numbers as JSON, gradient boosting, wrk:\n\n{}\n\
          Errors: 0. Copies compared: {}, dropped because there was no room: {}.\n\n\
          ## Rollouts that go wrong\n\n{CALLERS} callers that wait {} ms between two requests. Latencies in microseconds of those that the split gave to stable, \
          beside the same model without a rollout; the last column has the median of those that it gave to the candidate. No request was lost.\n\n{}\n\
@@ -261,23 +286,21 @@ fn main() {
          the last request that the candidate answered was sent {} ms after the decision (median, smallest and largest; a decision's time has whole milliseconds). \
          {answers} requests, {lost} of them lost.\n",
         machine(),
+        100.0 * stolen,
         table(
             &["figure", "without a rollout", "with one", "ratio"],
             &[
-                line("split at 5 %, 16 connections, answers/s", plain, split),
-                line("the same, p99, us", plain_p99, split_p99),
-                line("split at 50 %, where each version has half as many requests to batch, answers/s", whole, halved),
-                line("shadow of all requests, 1 connection, p50, us", alone, shadowed),
-                line("the same, 16 connections, answers/s", many, many_shadowed),
+                line("split at 5 %, 16 connections, answers/s", split),
+                line("the same, p99, us", split_p99),
+                line("split at 50 %, where each version has half as many requests to batch, answers/s", halved),
+                line("shadow of all requests, 1 connection, p50, us", shadowed),
+                line("the same, 16 connections, answers/s", many_shadowed),
             ]
         ),
         shadow["compared"],
         shadow["dropped"],
         PAUSE.as_millis(),
-        table(
-            &["rollout", "p50 without", "p50 with", "p99 without", "p99 with", "ratios", "the candidate's callers, p50"],
-            &wrong.each_ref().map(goes_wrong)
-        ),
+        table(&["rollout", "without", "with", "ratio", "the candidate's callers, p50"], &wrong),
         back.show(1),
     );
     publish("rollouts", &page);
