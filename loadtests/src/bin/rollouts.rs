@@ -193,7 +193,7 @@ impl Wrong {
 fn main() {
     let folder = Folder::default();
     let tabular = std::fs::read(repository().join("models/breast-cancer/1/model.onnx")).expect("the sample model is there");
-    for model in ["plain", "split", "halved", "shadow"] {
+    for model in ["plain", "split", "halved", "shadow", "single", "single-split"] {
         (1..=2).for_each(|version| folder.publish(model, version, &tabular));
     }
     let index = r#"{"index":7}"#;
@@ -220,6 +220,8 @@ fn main() {
     let config = [
         "models:\n".to_owned(),
         quiet.concat(),
+        "  - { name: single, version: 1, batching: { max_rows: 1 } }\n".to_owned(),
+        rollout("single-split", &format!("{canary} }}, batching: {{ max_rows: 1")),
         rollout("split", canary),
         rollout("halved", &canary.replace("5%", "50%")),
         rollout("shadow", shadow),
@@ -234,15 +236,15 @@ fn main() {
         let share = |model: &str, share: &str| view(model)["share"] == share;
         let mirrored = |model: &str| view(model)["mirrored"] == "100%";
         share("halved", "50%")
-            && ["split", "table-canary", "mean-canary"].iter().all(|model| share(model, "5%"))
+            && ["split", "single-split", "table-canary", "mean-canary"].iter().all(|model| share(model, "5%"))
             && ["shadow", "table-shadow", "mean-shadow"].iter().all(|model| mirrored(model))
     };
     wait_for("the rollouts run", || runs().then_some(()));
     let url = |model: &str| format!("http://{}/models/{model}/predict", gateway.http());
     let row = row();
 
-    let mut pairs: [Pair; 5] = Default::default();
-    let [split, split_p99, halved, shadowed, many_shadowed] = &mut pairs;
+    let mut pairs: [Pair; 6] = Default::default();
+    let [single, split, split_p99, halved, shadowed, many_shadowed] = &mut pairs;
     let (mut errors, mut lost) = (0, 0);
     let before = ticks();
     for round in 0..ROUNDS {
@@ -252,6 +254,8 @@ fn main() {
             errors += one.errors + two.errors;
             (one, two)
         };
+        let (without, with) = beside("single-split", "single", 16);
+        single.add(without.rate, with.rate);
         let (without, with) = beside("split", "plain", 16);
         split.add(without.rate, with.rate);
         split_p99.add(without.p99, with.p99);
@@ -290,7 +294,8 @@ fn main() {
         table(
             &["figure", "without a rollout", "with one", "ratio"],
             &[
-                line("split at 5 %, 16 connections, answers/s", split),
+                line("split at 5 %, 16 connections, a run for each request, answers/s", single),
+                line("the same with batches, which the candidate's requests leave, answers/s", split),
                 line("the same, p99, us", split_p99),
                 line("split at 50 %, where each version has half as many requests to batch, answers/s", halved),
                 line("shadow of all requests, 1 connection, p50, us", shadowed),
