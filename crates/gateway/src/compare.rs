@@ -5,6 +5,7 @@ use sluicegate_core::for_dtype;
 use sluicegate_core::signature::{Kind, TensorSpec};
 use sluicegate_core::tally::ANSWERS;
 use sluicegate_core::{Data, Tensor};
+use smallvec::SmallVec;
 
 /// Rows of a request that are compared, or whose answers are counted: a large request says no more than these.
 pub const ROWS: usize = 64;
@@ -15,7 +16,13 @@ const RANKED: usize = 16;
 /// The numbers of some rows of a tensor, row by row; `None` where it holds texts.
 fn numbers(tensor: &Tensor) -> Option<Vec<Vec<f64>>> {
     let rows = tensor.shape().rows().min(ROWS);
-    let tensor = tensor.rows(0..rows);
+    let all = flat(&tensor.rows(0..rows))?;
+    let width = (all.len() / rows.max(1)).max(1);
+    Some(all.chunks(width).map(<[f64]>::to_vec).collect())
+}
+
+/// All numbers of a tensor; `None` where it holds texts.
+fn flat(tensor: &Tensor) -> Option<SmallVec<[f64; 16]>> {
     trait Number: Copy {
         fn number(self) -> f64;
     }
@@ -27,10 +34,7 @@ fn numbers(tensor: &Tensor) -> Option<Vec<Vec<f64>>> {
         i8 => f64::from, i16 => f64::from, i32 => f64::from, i64 => |n: i64| n as f64,
         half::f16 => |n: half::f16| n.to_f64(), half::bf16 => |n: half::bf16| n.to_f64(), f32 => f64::from, f64 => |n: f64| n
     );
-    let all: Vec<f64> =
-        for_dtype!(tensor.dtype(), T => tensor.values::<T>()?.iter().map(|&n| n.number()).collect(), BYTES => return None);
-    let width = (all.len() / rows.max(1)).max(1);
-    Some(all.chunks(width).map(<[f64]>::to_vec).collect())
+    Some(for_dtype!(tensor.dtype(), T => tensor.values::<T>()?.iter().map(|&n| n.number()).collect(), BYTES => return None))
 }
 
 /// The first numbers of a tensor, as JSON has them: what is none, or endless, as text.
@@ -135,27 +139,27 @@ pub fn rank_agreement(stable: &Tensor, candidate: &Tensor) -> Option<f64> {
     Some(agree / f64::from(all))
 }
 
-/// The buckets of what some rows of an output say: a label by its place, a number by its size.
-pub fn buckets(tensor: &Tensor, spec: &TensorSpec) -> Vec<usize> {
-    if let Some(rows) = texts(tensor) {
+/// The bucket of what the first row of an output says: a label by its place, a number by its size.
+pub fn bucket(tensor: &Tensor, spec: &TensorSpec) -> Option<usize> {
+    if let Data::Text(elements) = tensor.data() {
         let place = |text: &[u8]| spec.labels.iter().position(|label| label.as_bytes() == text);
         // A text that is no label: by its bytes, so that the same text has the same bucket (FNV-1a).
         let hash = |text: &[u8]| {
             text.iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
         };
-        let bucket =
-            |row: &Vec<&[u8]>| row.first().map_or(0, |text| place(text).unwrap_or((hash(text) % ANSWERS as u64) as usize));
-        return rows.iter().map(bucket).collect();
+        return elements.first().map(|text| place(text).unwrap_or((hash(text) % ANSWERS as u64) as usize));
     }
-    let Some(rows) = numbers(tensor) else { return Vec::new() };
-    let bucket = |row: &Vec<f64>| match (row.as_slice(), spec.kind) {
+    if tensor.shape().rows() == 0 {
+        return None;
+    }
+    let row = flat(&tensor.rows(0..1))?;
+    Some(match (&row[..], spec.kind) {
         ([], _) => 0,
         ([one], Kind::Probability) => ((one.clamp(0.0, 1.0) * (ANSWERS - 1) as f64) as usize).min(ANSWERS - 1),
         ([one], _) if spec.dtype.is_integer() && (0.0..ANSWERS as f64).contains(one) => *one as usize,
         ([one], _) => magnitude(*one),
         (many, _) => largest(many).min(ANSWERS - 1),
-    };
-    rows.iter().map(bucket).collect()
+    })
 }
 
 /// A number by its sign and its size: nothing is in the middle, and each bucket is a doubling. What is no number has the last one.
@@ -177,6 +181,10 @@ mod tests {
     use sluicegate_core::{DType, Shape};
 
     use super::*;
+
+    fn buckets(tensor: &Tensor, spec: &TensorSpec) -> Vec<usize> {
+        (0..tensor.shape().rows()).filter_map(|row| bucket(&tensor.rows(row..row + 1), spec)).collect()
+    }
 
     fn floats(rows: &[&[f32]]) -> Tensor {
         let all: Vec<f32> = rows.concat();

@@ -127,10 +127,10 @@ impl Gateway {
     /// model's fault where the run failed.
     pub async fn infer(&self, routed: &Routed, request: Request) -> Result<Response> {
         let Some(part) = routed.part() else { return infer(routed, request).await };
-        let (copy, began) = (part.copy(&request), Instant::now());
+        let copy = part.copy(&request);
         let response = infer(routed, request).await?;
         // Shadows are the first to go where there is much to do.
-        part.said(routed.live(), &response, copy, began.elapsed(), !self.limit.is_half_full());
+        part.said(routed.live(), &response, copy, !self.limit.is_half_full());
         Ok(response)
     }
 }

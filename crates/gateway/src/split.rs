@@ -4,12 +4,12 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use sluicegate_core::split::{Asker, Lot, Share, Sticky, Variant};
 use sluicegate_core::tally::Tally;
-use sluicegate_core::{Code, Error, Fault, ModelName, Result, VersionRef};
+use sluicegate_core::{Code, Error, Fault, ModelName, Result};
 use sluicegate_core::{Request, Response};
 use sluicegate_registry::{Live, Table};
 
@@ -117,8 +117,8 @@ impl Split {
         model: &str,
         asker: &dyn Asker,
     ) -> Result<Option<(Part, &'a Arc<Live>)>> {
-        let version = |number| table.find(model, Some(&VersionRef::Number(number))).ok();
-        let (stable, candidate) = (version(self.stable), version(self.candidate));
+        let Some(served) = table.models.get(model).filter(|served| served.default.is_some()) else { return Ok(None) };
+        let (stable, candidate) = (served.versions.get(&self.stable), served.versions.get(&self.candidate));
         let chosen = asker.header(OVERRIDE).map(|chosen| self.chosen(chosen)).transpose()?;
         let is_between = self.share > Share::NONE && self.share < Share::ALL;
         let drawn = || {
@@ -179,25 +179,25 @@ impl Part {
         self.fallen.is_some()
     }
 
-    /// A copy of a request, where the candidate gets one.
-    pub(crate) fn copy(&self, request: &Request) -> Option<Request> {
-        self.copied.as_ref().map(|_| request.clone())
+    /// A copy of a request and the time that it is, where the candidate gets one.
+    pub(crate) fn copy(&self, request: &Request) -> Option<(Request, Instant)> {
+        self.copied.as_ref().map(|_| (request.clone(), Instant::now()))
     }
 
     /// Counts what was answered, and hands the copy over, where there is room for such.
-    pub(crate) fn said(&self, live: &Live, response: &Response, copy: Option<Request>, took: Duration, has_room: bool) {
+    pub(crate) fn said(&self, live: &Live, response: &Response, copy: Option<(Request, Instant)>, has_room: bool) {
         if self.fallen.is_none()
             && let Some(output) = response.outputs.first()
         {
             let arm = self.split.tally.arm(self.variant);
             // The rows of one request are often of a kind, and fall to one variant all together: counted each, a few requests of many rows
             // would pass for another distribution.
-            let buckets = compare::buckets(&output.tensor, &live.signature.outputs()[output.place]);
-            buckets.first().into_iter().for_each(|&bucket| arm.said(bucket));
+            let bucket = compare::bucket(&output.tensor, &live.signature.outputs()[output.place]);
+            bucket.into_iter().for_each(|bucket| arm.said(bucket));
         }
-        let Some((candidate, copy)) = self.copied.as_ref().zip(copy) else { return };
+        let Some((candidate, (copy, began))) = self.copied.as_ref().zip(copy) else { return };
         match self.split.mirror.as_ref().filter(|_| has_room) {
-            Some(mirror) => mirror.put(&self.split, candidate, copy, response, took),
+            Some(mirror) => mirror.put(&self.split, candidate, copy, response, began.elapsed()),
             None => self.split.tally.shadow.dropped(),
         }
     }
