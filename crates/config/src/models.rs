@@ -38,7 +38,8 @@ pub struct Model {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "engine_schema")]
     pub engine: Option<EngineChoice>,
-    /// Where it runs: `cpu`, `cuda:0` or `auto`. CUDA that is asked for and missing is an error.
+    /// Where it runs: `cpu`, `cuda:0`, `cuda:0,1` for instances on several devices, or `auto`. CUDA that is asked for and missing is an
+    /// error.
     #[serde(default)]
     #[schemars(with = "String")]
     pub device: Device,
@@ -107,8 +108,8 @@ pub struct Batching {
     pub queue_rows: Count<1, 16_777_216>,
     /// How long a request may wait before it is refused.
     pub queue_timeout: Duration,
-    /// How many runs may take place at the same time; with `auto`, as many as the machine has cores for. On the processor they
-    /// share one copy of the weights.
+    /// How many runs may take place at the same time; with `auto`, as many as the machine has cores for, or one a CUDA device. On the
+    /// processor they share one copy of the weights, on devices each has its own.
     pub instances: Auto<1, 64>,
     /// How many threads one run may use. No more are used than the machine has cores.
     pub threads: Count<1, 256>,

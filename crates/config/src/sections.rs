@@ -134,7 +134,7 @@ pub struct Engine {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub onnxruntime: Option<PathBuf>,
     /// What loads an ONNX model that does not say: `auto` prefers ONNX Runtime and takes tract where that is not found or cannot load it.
-    /// Safetensors are loaded by candle, whatever stands here.
+    /// `tensorrt` is ONNX Runtime with TensorRT on CUDA devices. Safetensors are loaded by candle, whatever stands here.
     #[schemars(schema_with = "engine_schema")]
     pub default: EngineChoice,
 }
@@ -183,7 +183,7 @@ const fn one_second() -> Duration {
 }
 
 pub(super) fn engine_schema(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "string", "enum": ["auto", "onnxruntime", "tract", "candle"] })
+    json_schema!({ "type": "string", "enum": ["auto", "onnxruntime", "tensorrt", "tract", "candle"] })
 }
 
 impl Default for Memory {

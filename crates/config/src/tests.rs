@@ -70,7 +70,7 @@ fn a_whole_file_is_read() {
     assert_eq!(models[0].also, Also::These(vec![VersionRef::Number(1), VersionRef::Number(2)]));
     let aliases: Vec<_> = models[0].aliases.iter().map(|(alias, Pinned(version))| (&**alias, version.clone())).collect();
     assert_eq!(aliases, [("canary", VersionRef::Number(3)), ("stable", VersionRef::Number(2))]);
-    assert_eq!(models[0].device, Device::Cuda(0));
+    assert_eq!(models[0].device, Device::Cuda(sluicegate_engine::Gpus::FIRST));
     assert_eq!(models[1].also, Also::All);
     assert_eq!(models.iter().map(|model| Some(model.cache.as_ref()?.size.bytes())).collect::<Vec<_>>(), [None, Some(64 << 20)]);
     let batching = models[0].batching.over(&config.batching);

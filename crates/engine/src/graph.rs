@@ -34,8 +34,8 @@ pub(crate) struct Graph {
 pub(crate) struct Declared {
     pub(crate) name: String,
     pub(crate) what: What,
-    /// Whether callers choose the size of a dimension other than the first.
-    free_inner: bool,
+    /// Its sizes, where it is a tensor; those that callers choose have no number.
+    pub(crate) dims: Vec<Option<u64>>,
 }
 
 /// The type of an input or output.
@@ -80,7 +80,7 @@ impl Graph {
 
     /// Whether callers choose the size of a dimension other than the first of any input.
     pub(crate) fn has_free_inner_dimensions(&self) -> bool {
-        self.required_inputs().any(|input| input.free_inner)
+        self.required_inputs().any(|input| input.dims.iter().skip(1).any(Option::is_none))
     }
 
     /// The labels of an output that was a ZipMap's.
@@ -338,7 +338,7 @@ fn text_of(message: &[u8], number: u64) -> Result<&str, Broken> {
 
 fn declared(info: &[u8]) -> Result<Declared, Broken> {
     let name = text_of(info, 1)?.to_owned();
-    let (mut what, mut free_inner) = (What::Other("of no declared type"), false);
+    let (mut what, mut dims) = (What::Other("of no declared type"), Vec::new());
     let of_type = find(info, 2)?.map(|field| field.bytes()).transpose()?.unwrap_or_default();
     for field in fields(of_type) {
         let field = field?;
@@ -347,7 +347,7 @@ fn declared(info: &[u8]) -> Result<Declared, Broken> {
                 let tensor = field.bytes()?;
                 let element = find(tensor, 1)?.map_or(Ok(0), |field| field.number_value())?;
                 let shape = find(tensor, 2)?.map(|field| field.bytes()).transpose()?;
-                free_inner = shape.map_or(Ok(false), has_free_inner)?;
+                dims = shape.map_or(Ok(Vec::new()), sizes)?;
                 What::Tensor { element, shaped: shape.is_some() }
             }
             4 => What::Other("a sequence"),
@@ -358,17 +358,15 @@ fn declared(info: &[u8]) -> Result<Declared, Broken> {
             _ => what,
         };
     }
-    Ok(Declared { name, what, free_inner })
+    Ok(Declared { name, what, dims })
 }
 
-/// Whether a dimension other than the first has no number.
-fn has_free_inner(shape: &[u8]) -> Result<bool, Broken> {
-    for dim in fields(shape).skip(1) {
-        if find(dim?.bytes()?, 1)?.is_none() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+fn sizes(shape: &[u8]) -> Result<Vec<Option<u64>>, Broken> {
+    let size = |dim: Result<Field<'_>, Broken>| {
+        let number = find(dim?.bytes()?, 1)?.map(|field| field.number_value()).transpose()?;
+        Ok(number.and_then(|number| u64::try_from(number).ok()))
+    };
+    fields(shape).map(size).collect()
 }
 
 /// The name of a free dimension; exporters make up `unk__7` and `?` where they have none.

@@ -19,7 +19,7 @@ mod sentence;
 mod tract;
 mod wire;
 
-pub use device::Device;
+pub use device::{Device, Gpus};
 pub use open::{Engines, ModelFile, Opened, Search};
 pub use options::{EngineChoice, Options};
 pub use sluicegate_core::{TextOptions, TokenCount};

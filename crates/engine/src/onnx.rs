@@ -4,6 +4,7 @@ mod cuda;
 mod library;
 mod session;
 mod spawner;
+mod tensorrt;
 mod value;
 
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use sluicegate_core::{Code, DType, Dim, Error, Result, Tensor};
 
 use crate::graph::Graph;
 use crate::sentence::of_load;
-use crate::{Device, Engine, EngineChoice, ModelFile, Opened, Options, caught};
+use crate::{Device, Engine, EngineChoice, Gpus, ModelFile, Opened, Options, caught};
 
 use session::Session;
 
@@ -25,9 +26,12 @@ pub(crate) use library::{Library, find};
 struct Instance(Arc<Session>);
 
 /// Loads a model: once for all instances on the processor, where they share its weights and its threads; once for each
-/// instance on another device.
+/// instance on other devices.
 pub(crate) fn open(library: &Library, model: &ModelFile<'_>, graph: &Graph, options: &Options) -> Result<Opened> {
     let on = |device| open_on(library, model, graph, &Options { device, ..options.clone() });
+    if options.engine == EngineChoice::TensorRt && options.device == Device::Auto {
+        return on(Device::Cuda(Gpus::FIRST));
+    }
     // Trees and linear models have no kernels for CUDA: there, they would only be copied to and fro.
     if options.device != Device::Auto || graph.operators.iter().any(|(domain, _)| domain == "ai.onnx.ml") {
         return on(options.device);
@@ -35,7 +39,7 @@ pub(crate) fn open(library: &Library, model: &ModelFile<'_>, graph: &Graph, opti
     let why = match library.cuda_for_auto() {
         None => return on(Device::Cpu),
         Some(Err(why)) => why,
-        Some(Ok(())) => match on(Device::Cuda(0)) {
+        Some(Ok(())) => match on(Device::Cuda(Gpus::FIRST)) {
             Ok(opened) => return Ok(opened),
             Err(error) => {
                 if error.code() == Code::NoEngine {
@@ -51,31 +55,44 @@ pub(crate) fn open(library: &Library, model: &ModelFile<'_>, graph: &Graph, opti
 
 fn open_on(library: &Library, model: &ModelFile<'_>, graph: &Graph, options: &Options) -> Result<Opened> {
     let bytes = graph.without_zipmaps(model.bytes);
-    let (shared, device) = match options.device {
-        Device::Auto | Device::Cpu => (true, "cpu".to_owned()),
-        Device::Cuda(_) => (false, options.device.to_string()),
-    };
-    let load = || {
-        caught(|| load(library, model, &bytes, graph, options))
+    let load = |gpu| {
+        caught(|| load(library, model, &bytes, graph, options, gpu))
             .unwrap_or_else(|panic| Err(Error::new(Code::LoadFailed, format!("ONNX Runtime panicked: {panic}"))))
     };
-    let (first, inputs, outputs) = load()?;
-    let mut instances: Vec<Box<dyn Engine>> = vec![Box::new(Instance(first.clone()))];
-    while instances.len() < options.instances.get() {
-        let session = if shared { first.clone() } else { load()?.0 };
-        instances.push(Box::new(Instance(session)));
-    }
-    let engine = EngineChoice::OnnxRuntime;
-    Ok(Opened { engine, fallback: None, remark: None, device, inputs, outputs, example: None, text: false, instances })
+    let (sessions, device, (inputs, outputs)) = match options.device {
+        Device::Auto | Device::Cpu => {
+            let (session, specs) = load(None)?;
+            (vec![session; options.instances.get()], "cpu".to_owned(), specs)
+        }
+        Device::Cuda(gpus) => {
+            let loaded = options.on(gpus).map(|gpu| load(Some(gpu))).collect::<Result<Vec<_>>>()?;
+            let (sessions, mut specs): (Vec<_>, Vec<_>) = loaded.into_iter().unzip();
+            (sessions, options.device.to_string(), specs.pop().unwrap_or_default())
+        }
+    };
+    let instances = sessions.into_iter().map(|session| -> Box<dyn Engine> { Box::new(Instance(session)) }).collect();
+    let (engine, remark) = match options.engine {
+        EngineChoice::TensorRt => (EngineChoice::TensorRt, tensorrt::remark(graph).map(str::to_owned)),
+        _ => (EngineChoice::OnnxRuntime, None),
+    };
+    Ok(Opened { engine, fallback: None, remark, device, inputs, outputs, example: None, text: false, instances })
 }
 
-type Loaded = (Arc<Session>, Vec<TensorSpec>, Vec<TensorSpec>);
+/// A session, and its inputs and outputs.
+type Loaded = (Arc<Session>, (Vec<TensorSpec>, Vec<TensorSpec>));
 
-fn load(library: &Library, model: &ModelFile<'_>, bytes: &[u8], graph: &Graph, options: &Options) -> Result<Loaded> {
-    let session = commit(library, model, bytes, graph, options)?;
+fn load(
+    library: &Library,
+    model: &ModelFile<'_>,
+    bytes: &[u8],
+    graph: &Graph,
+    options: &Options,
+    gpu: Option<u32>,
+) -> Result<Loaded> {
+    let session = commit(library, model, bytes, graph, options, gpu)?;
     let inputs = session.inputs().iter().map(spec).collect::<Result<Vec<_>>>()?;
     let outputs = session.outputs().iter().map(|outlet| output_spec(outlet, graph)).collect::<Result<Vec<_>>>()?;
-    Ok((Arc::new(Session::new(session, &outputs)?), inputs, outputs))
+    Ok((Arc::new(Session::new(session, &outputs)?), (inputs, outputs)))
 }
 
 fn commit(
@@ -84,6 +101,7 @@ fn commit(
     bytes: &[u8],
     graph: &Graph,
     options: &Options,
+    gpu: Option<u32>,
 ) -> Result<ort::session::Session> {
     let refuse = |error: ort::Error| Error::new(Code::LoadFailed, of_load(error.message(), &library.version));
     let build = || -> ort::Result<_> {
@@ -106,11 +124,12 @@ fn commit(
         }
     };
     let mut builder = build().map_err(refuse)?;
-    let Device::Cuda(number) = options.device else { return builder.commit_from_memory(bytes).map_err(refuse) };
-    let no_cuda = |why: &str| cuda::unusable(options.device, why, &library.path);
-    let number = i32::try_from(number).map_err(|_| no_cuda("there is no device of that number"))?;
-    let provider = cuda::provider(number).error_on_failure();
-    builder = builder.with_execution_providers([provider]).map_err(|error| no_cuda(error.message()))?;
+    let Some(gpu) = gpu else { return builder.commit_from_memory(bytes).map_err(refuse) };
+    let no_cuda = |why: &str| cuda::unusable(gpu, why, &library.path);
+    let tensorrt = (options.engine == EngineChoice::TensorRt).then(|| tensorrt::provider(gpu, graph, options.max_rows.get()));
+    let providers: Vec<_> =
+        tensorrt.into_iter().chain([cuda::provider(gpu)]).map(ort::ep::ExecutionProviderDispatch::error_on_failure).collect();
+    builder = builder.with_execution_providers(providers).map_err(|error| no_cuda(error.message()))?;
     builder.commit_from_memory(bytes).map_err(|error| match error.message() {
         message if cuda::is_of_device(message) => no_cuda(message),
         _ => refuse(error),

@@ -141,7 +141,12 @@ impl Engines {
             Err(why) => Err(Error::new(Code::NoEngine, format!("ONNX Runtime is not on this machine: {why}"))),
         };
         match (options.engine, options.device) {
-            (EngineChoice::OnnxRuntime, _) | (EngineChoice::Auto, Device::Cuda(_)) => return with_onnxruntime(),
+            (EngineChoice::TensorRt, Device::Cpu) => {
+                return Err(Error::new(Code::NoEngine, "TensorRT runs on CUDA devices alone, and cpu was asked for"));
+            }
+            (EngineChoice::OnnxRuntime | EngineChoice::TensorRt, _) | (EngineChoice::Auto, Device::Cuda(_)) => {
+                return with_onnxruntime();
+            }
             (EngineChoice::Tract, _) => return tract::open(model, &graph, options),
             (EngineChoice::Candle, _) | (EngineChoice::Auto, Device::Auto | Device::Cpu) => {}
         }

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use sluicegate_core::signature::Kind;
 use sluicegate_core::{Code, Dim, Error, Shape, Tensor};
-use sluicegate_engine::{Device, EngineChoice, Engines, ModelFile, Opened, Options};
+use sluicegate_engine::{Device, EngineChoice, Engines, Gpus, ModelFile, Opened, Options};
 use sluicegate_testkit::safetensors::{self, Named};
 
 fn open(folder: &Path) -> sluicegate_core::Result<Opened> {
@@ -131,7 +131,7 @@ fn a_device_that_is_not_there_is_an_error_and_the_engine_of_onnx_is_not_asked() 
     let path = folder.path().join("config.json");
     let bytes = std::fs::read(&path).expect("a configuration");
     let open = |options: &Options| Engines::tract_only().open(&ModelFile { path: &path, bytes: &bytes }, options);
-    let error = open(&Options { device: Device::Cuda(0), ..Options::default() }).err().expect("refused");
+    let error = open(&Options { device: Device::Cuda(Gpus::FIRST), ..Options::default() }).err().expect("refused");
     assert_eq!(error.code(), Code::NoEngine, "{error}");
     let of_onnx = open(&Options { engine: EngineChoice::Tract, ..Options::default() }).expect("the choice is one for ONNX");
     assert_eq!(of_onnx.engine, EngineChoice::Candle);

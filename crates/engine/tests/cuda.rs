@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use sluicegate_core::{Code, DType, Dim, Shape, Tensor};
-use sluicegate_engine::{Device, EngineChoice, Engines, ModelFile, Options, Search};
+use sluicegate_engine::{Device, EngineChoice, Engines, Gpus, ModelFile, Options, Search};
 use sluicegate_testkit::onnx::Model;
 
 #[allow(clippy::disallowed_methods, reason = "a test's switch; the product reads no environment here")]
@@ -51,7 +51,7 @@ fn cuda_that_is_there_is_taken_by_auto_and_answers_as_the_processor_does() {
     let bytes = std::fs::read(&root).expect("a sample model");
     let opened = engines.open(&ModelFile { path: &root, bytes: &bytes }, &Options::default()).expect("loads");
     assert_eq!(opened.device, "cpu");
-    let far = Options { device: Device::Cuda(77), ..Options::default() };
+    let far = Options { device: Device::Cuda(Gpus::new([63]).expect("a number")), ..Options::default() };
     let error = engines.open(&ModelFile { path: &root, bytes: &bytes }, &far).err().expect("no such device");
     assert_eq!(error.code(), Code::NoEngine, "{error}");
 }

@@ -106,7 +106,6 @@ mod tests {
     fn run() -> Run {
         Run {
             options: Options::default(),
-            auto_instances: false,
             limits: Limits { max_rows: 64, max_delay: Duration::ZERO, queue_rows: 4096 },
             execution: Execution::Auto,
             preferred: Vec::new(),

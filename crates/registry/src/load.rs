@@ -50,6 +50,7 @@ impl Loaded {
         };
         // A configuration names the tensors of the graph itself.
         run.options.text.tokenize &= config.is_none();
+        run.options.max_rows = NonZeroUsize::new(run.limits.max_rows).unwrap_or(NonZeroUsize::MIN);
         let opened = engines.open(&ModelFile { path: &verified.model, bytes: &verified.bytes }, &run.options)?;
         verified.bytes = Vec::new();
         verified.remark.clone_from(&opened.remark);

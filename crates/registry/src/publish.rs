@@ -108,7 +108,7 @@ impl Live {
         let Warm { loaded, one_row, full_batch } = warm;
         let (opened, run) = (loaded.opened, loaded.run);
         let mut instances = opened.instances;
-        if run.auto_instances && setup.execution == Execution::Inline {
+        if run.options.auto_instances && setup.execution == Execution::Inline {
             // One for two threads: with one for each, a request that is as far as another would never find company.
             instances.truncate(instances.len().div_ceil(2));
         }

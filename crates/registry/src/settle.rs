@@ -7,7 +7,7 @@ use std::time::Duration;
 use sluicegate_proto::inference::ModelConfig;
 use sluicegate_proto::inference::model_queue_policy::TimeoutAction;
 use sluicegate_proto::inference::model_version_policy::PolicyChoice;
-use sluicegate_triton::settings::{MAX_ROWS, THREADS, batching, devices};
+use sluicegate_triton::settings::{MAX_ROWS, THREADS, batching, device};
 
 use crate::source::Found;
 use crate::spec::{Also, Key, Priorities, Run, Spec, Want};
@@ -51,8 +51,9 @@ pub fn run(declared: &Run, config: &ModelConfig, cores: NonZeroUsize) -> Run {
             run.own_timeout = policy.allow_timeout_override;
         }
     }
-    let count = config.instance_group.iter().filter_map(|group| usize::try_from(group.count).ok()).sum();
-    let device = config.instance_group.first().and_then(|group| devices(group.kind(), &group.gpus).next());
+    let groups = &config.instance_group;
+    // A count is one for each of the GPUs that its group names.
+    let count = groups.iter().filter_map(|group| usize::try_from(group.count).ok()?.checked_mul(group.gpus.len().max(1))).sum();
     let threads = config.parameters.get(THREADS).and_then(|threads| threads.string_value.parse().ok());
     if let Some(threads) = threads.and_then(|threads| NonZeroUsize::new(threads).map(|threads| threads.min(cores)))
         && free(Key::Threads)
@@ -63,9 +64,9 @@ pub fn run(declared: &Run, config: &ModelConfig, cores: NonZeroUsize) -> Run {
         && free(Key::Instances)
     {
         run.options.instances = count;
-        run.auto_instances = false;
+        run.options.auto_instances = false;
     }
-    if let Some(device) = device
+    if let Some(device) = device(groups)
         && free(Key::Device)
     {
         run.options.device = device;
@@ -114,7 +115,7 @@ fn micros(micros: u64) -> Duration {
 #[cfg(test)]
 mod tests {
     use sluicegate_batch::{Execution, Limits};
-    use sluicegate_engine::{Device, Options};
+    use sluicegate_engine::{Device, Gpus, Options};
     use sluicegate_proto::config::from_text;
 
     use super::*;
@@ -122,8 +123,7 @@ mod tests {
 
     fn declared(said: &[Key]) -> Run {
         Run {
-            options: Options::default(),
-            auto_instances: true,
+            options: Options { auto_instances: true, ..Options::default() },
             limits: Limits { max_rows: 64, max_delay: Duration::ZERO, queue_rows: 4096 },
             preferred: Vec::new(),
             priorities: Priorities::default(),
@@ -154,12 +154,19 @@ mod tests {
     "#;
 
     #[test]
+    fn a_group_has_as_many_instances_on_each_of_its_gpus() {
+        let text = "instance_group [ { count: 2 kind: KIND_GPU gpus: [ 0, 3 ] }, { count: 1 kind: KIND_GPU gpus: [ 1 ] } ]";
+        let Options { instances, device, .. } = settled(&[], text).options;
+        assert_eq!((instances.get(), &*device.to_string()), (5, "cuda:0,1,3"));
+    }
+
+    #[test]
     fn a_configuration_wins_over_what_holds_for_all_models() {
-        let run = settled(&[], FULL);
+        let (run, gpus) = (settled(&[], FULL), Gpus::new([1]).expect("one"));
         assert_eq!(run.limits, Limits { max_rows: 16, max_delay: Duration::from_micros(500), queue_rows: 100 });
-        assert_eq!((run.options.instances.get(), run.options.threads.get(), run.options.device), (3, 4, Device::Cuda(1)));
+        assert_eq!((run.options.instances.get(), run.options.threads.get(), run.options.device), (3, 4, Device::Cuda(gpus)));
         assert_eq!((run.preferred, run.timeout, run.own_timeout), (vec![4, 16], Duration::from_secs(2), false));
-        assert_eq!((run.cache, run.auto_instances), (Some(CACHE), false));
+        assert_eq!((run.cache, run.options.auto_instances), (Some(CACHE), false));
         assert_eq!([0, 1, 3, 4].map(|asked| run.priorities.of(asked)), [2, 1, 3, 2]);
         assert_eq!(settled(&[], ""), declared(&[]), "what it does not say stays");
     }
@@ -179,7 +186,7 @@ mod tests {
             assert_eq!(settled(&[key], FULL), Run { said: Said::default().and([key]), ..kept }, "{key:?}");
         }
         let instances = settled(&[Key::Instances], FULL);
-        assert!(instances.auto_instances && instances.options.instances.get() == 1);
+        assert!(instances.options.auto_instances && instances.options.instances.get() == 1);
     }
 
     #[test]

@@ -79,8 +79,6 @@ pub struct Memory {
 pub struct Run {
     /// Engine, device, instances, threads.
     pub options: Options,
-    /// Whether it is left to us how many of the instances are used.
-    pub auto_instances: bool,
     /// Bounds of batches and queue.
     pub limits: Limits,
     /// Sizes at which a batch leaves without more company.

@@ -181,10 +181,11 @@ fn run(
             engine: engine.unwrap_or(config.engine.default),
             device,
             instances,
+            auto_instances: batching.instances.0.is_none(),
             threads,
             text: TextOptions { max_tokens: batching.max_tokens.nonzero(), ..TextOptions::default() },
+            ..Options::default()
         },
-        auto_instances: batching.instances.0.is_none(),
         limits: Limits {
             max_rows: batching.max_rows.get(),
             max_delay: batching.max_delay.get(),

@@ -51,7 +51,7 @@ const FIELDS: &[(&str, Rule)] = &[
     ("instance_group.profile", Tunes("profiles belong to TensorRT")),
     ("instance_group.rate_limiter", Tunes("runs are bounded by the instances alone")),
     ("instance_group.passive", Tunes("every instance takes what waits")),
-    ("instance_group.secondary_devices", Tunes("a version runs on one device")),
+    ("instance_group.secondary_devices", Tunes("an instance runs on one device")),
     ("instance_group.host_policy", Tunes("the system places threads")),
     ("cc_model_filenames", Tunes("the same file is loaded on every device")),
     ("metric_tags", Tunes("metrics have the labels of docs/metrics.md")),

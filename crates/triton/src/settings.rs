@@ -1,12 +1,12 @@
 //! What a configuration says of batches, instances and versions: whether that can be, and what of it has no effect.
 
 use sluicegate_core::Result;
-use sluicegate_engine::Device;
+use sluicegate_engine::{Device, Gpus};
 use sluicegate_proto::inference::model_config::SchedulingChoice;
 use sluicegate_proto::inference::model_instance_group::Kind;
 use sluicegate_proto::inference::model_queue_policy::TimeoutAction;
 use sluicegate_proto::inference::model_version_policy::PolicyChoice;
-use sluicegate_proto::inference::{ModelConfig, ModelDynamicBatching};
+use sluicegate_proto::inference::{ModelConfig, ModelDynamicBatching, ModelInstanceGroup};
 
 use super::bad;
 
@@ -62,11 +62,14 @@ pub fn check(config: &ModelConfig, remarks: &mut Vec<String>) -> Result<()> {
             group.count, group.gpus
         )));
     }
-    let mut devices: Vec<Device> = groups.iter().flat_map(|group| devices(group.kind(), &group.gpus)).collect();
-    devices.dedup();
-    if devices.len() > 1 {
-        remarks
-            .push(format!("instance_group: a version runs on one device, which is {}; set device for another one", devices[0]));
+    if let Some(group) = groups.iter().find(|group| group.gpus.iter().any(|&gpu| gpu.cast_unsigned() >= Gpus::MOST)) {
+        return Err(bad(format!("instance_group.gpus: expected numbers below {}, got {:?}", Gpus::MOST, group.gpus)));
+    }
+    if let Some(device) = device(groups).filter(|device| {
+        let kind = std::mem::discriminant(device);
+        groups.iter().filter_map(of_group).any(|other| std::mem::discriminant(&other) != kind)
+    }) {
+        remarks.push(format!("instance_group: a version runs on one kind of device, here {device}; set device for another one"));
     }
     if let Some(threads) = config.parameters.get(THREADS)
         && threads.string_value.parse::<usize>().is_err()
@@ -92,15 +95,21 @@ pub fn batching(config: &ModelConfig) -> Option<&ModelDynamicBatching> {
     }
 }
 
-/// The devices of a group of instances.
-pub fn devices(kind: Kind, gpus: &[i32]) -> impl Iterator<Item = Device> {
-    let gpus: Vec<u32> = gpus.iter().filter_map(|&gpu| u32::try_from(gpu).ok()).collect();
-    match kind {
-        Kind::Cpu => vec![Device::Cpu],
-        Kind::Auto if gpus.is_empty() => vec![Device::Auto],
-        Kind::Model => vec![Device::Auto],
-        Kind::Gpu if gpus.is_empty() => vec![Device::Cuda(0)],
-        Kind::Auto | Kind::Gpu => gpus.into_iter().map(Device::Cuda).collect(),
+/// Where instances run: the GPUs of all groups where all are of GPUs, else where the first group says.
+pub fn device(groups: &[ModelInstanceGroup]) -> Option<Device> {
+    let devices = || groups.iter().filter_map(of_group);
+    let of_gpus = |device| if let Device::Cuda(gpus) = device { Some(gpus) } else { None };
+    let all: Option<Vec<Gpus>> = devices().map(of_gpus).collect();
+    all.and_then(|all| Gpus::new(all.into_iter().flat_map(Gpus::numbers))).map(Device::Cuda).or(devices().next())
+}
+
+fn of_group(group: &ModelInstanceGroup) -> Option<Device> {
+    let gpus: Vec<u32> = group.gpus.iter().filter_map(|&gpu| u32::try_from(gpu).ok()).collect();
+    match group.kind() {
+        Kind::Cpu => Some(Device::Cpu),
+        Kind::Model => Some(Device::Auto),
+        Kind::Auto if gpus.is_empty() => Some(Device::Auto),
+        Kind::Gpu if gpus.is_empty() => Some(Device::Cuda(Gpus::FIRST)),
+        Kind::Auto | Kind::Gpu => Gpus::new(gpus).map(Device::Cuda),
     }
-    .into_iter()
 }

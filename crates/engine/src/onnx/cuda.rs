@@ -6,13 +6,12 @@ use ort::ep::cuda::ConvAlgorithmSearch;
 use ort::ep::{CUDA, ExecutionProvider, ExecutionProviderDispatch};
 use sluicegate_core::{Code, Error};
 
-use crate::Device;
 use crate::sentence::sentence;
 
 /// The provider for a device.
-pub(super) fn provider(number: i32) -> ExecutionProviderDispatch {
+pub(super) fn provider(gpu: u32) -> ExecutionProviderDispatch {
     CUDA::default()
-        .with_device_id(number)
+        .with_device_id(gpu.cast_signed())
         // TF32 keeps 10 bits of each factor: a model in FP32 would answer otherwise than on the processor.
         .with_tf32(false)
         // The runtime's own choice tries every algorithm at each new batch size, while callers wait.
@@ -33,17 +32,20 @@ pub(super) fn is_of_device(message: &str) -> bool {
 }
 
 /// The error where CUDA was asked for and is not to be had, with what helps where that is known.
-pub(super) fn unusable(device: Device, why: &str, library: &Path) -> Error {
+pub(super) fn unusable(gpu: u32, why: &str, library: &Path) -> Error {
     let told = if why.contains("not enabled in this build") {
-        format!("{} is ONNX Runtime without CUDA; the package onnxruntime-gpu has it with CUDA", library.display())
+        format!("{} is ONNX Runtime without it; the package onnxruntime-gpu has CUDA and TensorRT", library.display())
     } else if let Some((_, missing)) = why.split_once("with error: ").filter(|_| why.contains("cannot open shared object file")) {
-        format!("{}; LD_LIBRARY_PATH has to name the folders of CUDA 13, cuDNN 9 and the driver", sentence(missing))
+        format!(
+            "{}; LD_LIBRARY_PATH has to name the folders of CUDA 13, cuDNN 9 and the driver, and of TensorRT 10 where that is asked for",
+            sentence(missing)
+        )
     } else {
         // Before it stands what was being read, after it the machine's name and the place in the runtime's source.
         let why = why.split_once("option \"device_id\": ").map_or(why, |(_, rest)| rest);
         sentence(why.split(" ; GPU=").next().unwrap_or(why).trim_start_matches("operator() "))
     };
-    Error::new(Code::NoEngine, format!("{device} was asked for and cannot be used: {told}"))
+    Error::new(Code::NoEngine, format!("cuda:{gpu} was asked for and cannot be used: {told}"))
 }
 
 #[cfg(test)]
@@ -51,7 +53,7 @@ mod tests {
     use super::*;
 
     fn told(why: &str) -> String {
-        unusable(Device::Cuda(0), why, Path::new("/lib/libonnxruntime.so")).message().to_owned()
+        unusable(0, why, Path::new("/lib/libonnxruntime.so")).message().to_owned()
     }
 
     #[test]
@@ -60,7 +62,9 @@ mod tests {
         let plain = told("CUDA execution provider is not enabled in this build");
         assert_eq!(
             plain,
-            format!("{asked}/lib/libonnxruntime.so is ONNX Runtime without CUDA; the package onnxruntime-gpu has it with CUDA")
+            format!(
+                "{asked}/lib/libonnxruntime.so is ONNX Runtime without it; the package onnxruntime-gpu has CUDA and TensorRT"
+            )
         );
         let unlinked = told(
             "[ONNXRuntimeError] : 1 : FAIL : Failed to load library /lib/libonnxruntime_providers_cuda.so with error: \

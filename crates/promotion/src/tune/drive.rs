@@ -78,7 +78,7 @@ fn with(run: &Run, setting: Setting) -> Run {
     let mut run = run.clone();
     run.limits.max_rows = setting.max_rows;
     run.options.instances = some(setting.instances);
-    run.auto_instances = false;
+    run.options.auto_instances = false;
     run.options.threads = some(setting.threads);
     run.said = run.said.and([Key::MaxRows, Key::Instances, Key::Threads]);
     run

@@ -44,7 +44,7 @@ impl Hold {
             limits.max_delay = max_delay.unwrap_or(limits.max_delay);
             if let Some(instances) = *instances {
                 spec.run.options.instances = instances;
-                spec.run.auto_instances = false;
+                spec.run.options.auto_instances = false;
             }
             if let Some(policy) = versions {
                 (spec.version, spec.also) = policy.choose();

@@ -158,7 +158,6 @@ mod tests {
             own_timeout: true,
             cache: None,
             allow_signature_change: false,
-            auto_instances: false,
             said: crate::spec::Said::default(),
         }
     }
