@@ -11,6 +11,7 @@ GO          := .venv/go
 JAVASCRIPT  := .venv/js
 TRAINING    := .venv/models
 GPU         := .venv/gpu
+CUDA        := .venv/cuda
 GOLDENS     := .venv/goldens
 DELIVERY    := .venv/delivery
 HELM        := .venv/helm
@@ -30,12 +31,19 @@ FUZZ_PAGE = loadtests/results/$(shell date +%F)-$(shell git rev-parse --short=9 
 GPU_LIBRARIES = ORT_DYLIB_PATH=$$(echo $(CURDIR)/$(GPU)/lib/python3*/site-packages/onnxruntime/capi) \
 	LD_LIBRARY_PATH=$$(echo $(CURDIR)/$(GPU)/lib/python3*/site-packages/nvidia/*/lib | tr ' ' ':'):$$LD_LIBRARY_PATH
 
+# How candle's kernels are compiled: for GPUs of this capability and newer ones (80: A100, L4, L40, H100 and so on; 75: T4 too, without
+# BF16). Cargo's wrapper sees to it that the result starts where there is no driver.
+CUDA_COMPUTE_CAP ?= 80
+CUDA_BUILD = home=$$(echo $(CURDIR)/$(CUDA)/lib/python3*/site-packages/nvidia/cu13) && \
+	CUDA_HOME=$$home CUDA_PATH=$$home PATH=$$home/bin:$$PATH CUDA_COMPUTE_CAP=$(CUDA_COMPUTE_CAP) CUDARC_CUDA_VERSION=13000 \
+	RUSTC_WRAPPER=$(CURDIR)/tools/cuda/rustc RUSTFLAGS="-L native=$$home/lib" CARGO_TARGET_DIR=target/cuda
+
 # $(call need,COMMAND,HOW TO GET IT)
 need = @command -v $(1) >/dev/null || { echo "$(1) is missing: $(2)" >&2; exit 2; }
 
 .DEFAULT_GOAL := help
 .PHONY: help serve release test test-rust test-clients fmt lint docs generate models minilm goldens
-.PHONY: bench instructions compare encoders workloads soak fuzz deny ci clean test-schema test-gpu bench-gpu
+.PHONY: bench instructions compare encoders workloads soak fuzz deny ci clean test-schema cuda test-cuda test-gpu bench-gpu
 .PHONY: test-delivery soak-delivery chart need-helm need-prometheus
 .PHONY: onnxruntime need-rust need-python need-toolchains need-chromium need-postgres need-wrk need-h2load need-valgrind
 
@@ -79,6 +87,13 @@ chart: $(DELIVERY)/ready ## write the chart's table of values, its schema and it
 	$(DELIVERY)/bin/python tools/chart_docs.py
 	$(DELIVERY)/bin/python tools/dashboards.py
 
+cuda: need-rust need-python $(CUDA)/ready ## the binary with candle's kernels for CUDA: target/cuda/release/sluicegate; needs no GPU
+	$(call need,g++,apt-get install g++)
+	$(CUDA_BUILD) $(BINARY),cuda --release
+
+test-cuda: cuda onnxruntime ## that it starts and serves where there is no driver, and says what is missing
+	$(PYTHON) tools/cuda/without_driver.py target/cuda/release/sluicegate
+
 # $(call on-gpu,TARGET): does it where there is a GPU.
 on-gpu = @if nvidia-smi -L 2>/dev/null | grep -q '^GPU'; then $(MAKE) --no-print-directory $(1); else echo "skipped: nvidia-smi finds no GPU"; fi
 
@@ -89,10 +104,11 @@ bench-gpu: ## test-gpu's checks, then speed beside ONNX Runtime in process; writ
 	$(call on-gpu,bench-on-gpu)
 
 .PHONY: test-on-gpu bench-on-gpu
-test-on-gpu: need-rust need-python need-wrk $(GPU)/ready
-	SLUICEGATE_TEST_DEVICE=cuda:0 SLUICEGATE_REQUIRE_ONNXRUNTIME=1 $(GPU_LIBRARIES) cargo test --locked -p sluicegate-engine --test conformance --test cuda
-	cargo build --locked
-	$(GPU)/bin/python loadtests/gpu/gpu.py --gateway target/debug/sluicegate --parts checks
+test-on-gpu: need-rust need-python need-wrk $(GPU)/ready $(CUDA)/ready
+	$(CUDA_BUILD) SLUICEGATE_TEST_DEVICE=cuda:0 SLUICEGATE_REQUIRE_ONNXRUNTIME=1 $(GPU_LIBRARIES) \
+		cargo test --release --locked -p sluicegate-engine --features cuda --test conformance --test cuda --test hub
+	$(CUDA_BUILD) $(BINARY),cuda --release
+	$(GPU)/bin/python loadtests/gpu/gpu.py --gateway target/cuda/release/sluicegate --parts checks
 
 bench-on-gpu: need-rust need-python need-wrk $(GPU)/ready
 	cargo build --release --locked -p sluicegate-server -p sluicegate-loadtests
@@ -143,7 +159,7 @@ workloads: need-rust onnxruntime need-wrk ## batching, overload, a thousand mode
 	cargo build --release --locked -p sluicegate-server -p sluicegate-loadtests
 	target/release/workloads
 
-soak: workloads ## 1,000 swaps under load, after the workloads; then 10,000 simulated rollouts, and 100,000 requests that are split
+soak: workloads test-cuda ## 1,000 swaps under load, after the workloads; 10,000 simulated rollouts, 100,000 requests that are split; CUDA without a driver
 	target/release/swaps
 	target/release/rollouts
 	SLUICEGATE_TEST_ROLLOUTS=10000 cargo test --locked -p sluicegate-rollout --test simulation
@@ -182,11 +198,17 @@ $(SCHEMA)/ready: tests/schema/requirements.txt tests/schema/constraints.txt
 $(TRAINING)/ready: models/requirements.txt
 $(GOLDENS)/ready: tests/goldens/requirements.txt
 $(GPU)/ready: loadtests/gpu/requirements.txt
+$(CUDA)/venv: tools/cuda/requirements.txt
 $(DELIVERY)/ready: tests/delivery/requirements.txt tests/delivery/constraints.txt
 
-$(CLIENTS)/ready $(MLSERVER)/ready $(SCHEMA)/ready $(TRAINING)/ready $(GOLDENS)/ready $(GPU)/ready $(DELIVERY)/ready: | need-python
+$(CLIENTS)/ready $(MLSERVER)/ready $(SCHEMA)/ready $(TRAINING)/ready $(GOLDENS)/ready $(GPU)/ready $(CUDA)/venv $(DELIVERY)/ready: | need-python
 	$(PYTHON) -m venv --clear $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+# Packages lose what may be executed. The linker is given the runtime that needs no library under the name that candle asks for.
+$(CUDA)/ready: $(CUDA)/venv
+	cd $(CUDA)/lib/python3*/site-packages/nvidia/cu13 && chmod +x bin/* nvvm/bin/* && ln -sf libcudart_static.a lib/libcudart.a
 	@touch $@
 
 # Programs in Go that make and ask gRPC, and packages in JavaScript: in the versions that go.mod and the lock file say.

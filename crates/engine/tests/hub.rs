@@ -8,11 +8,20 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 use sluicegate_core::signature::Kind;
 use sluicegate_core::{Code, DType, Dim, Shape, Tensor};
-use sluicegate_engine::{Engines, ModelFile, Opened, Options};
+use sluicegate_engine::{Device, Engines, ModelFile, Opened, Options};
 use sluicegate_testkit::process::repository;
 
-/// What a number may be off by.
-const TOLERANCE: f32 = 3e-6;
+/// The device that was asked for.
+#[allow(clippy::disallowed_methods, reason = "a test's switch; the product reads no environment here")]
+fn device() -> Device {
+    let asked = std::env::var("SLUICEGATE_TEST_DEVICE").ok().filter(|_| cfg!(feature = "cuda"));
+    asked.map_or(Device::Cpu, |device| device.parse().expect("a device"))
+}
+
+/// What a number may be off by there.
+fn tolerance() -> f32 {
+    if device() == Device::Cpu { 3e-6 } else { 1e-3 }
+}
 
 fn version(model: &str) -> PathBuf {
     repository().join("tests/goldens/hub").join(model).join("1")
@@ -26,7 +35,7 @@ fn told(model: &str) -> Value {
 fn open(folder: &Path) -> sluicegate_core::Result<Opened> {
     let path = folder.join("config.json");
     let bytes = std::fs::read(&path).expect("a configuration");
-    Engines::tract_only().open(&ModelFile { path: &path, bytes: &bytes }, &Options::default())
+    Engines::tract_only().open(&ModelFile { path: &path, bytes: &bytes }, &Options { device: device(), ..Options::default() })
 }
 
 fn opened(model: &str) -> Opened {
@@ -51,7 +60,7 @@ fn close(model: &str, got: &Tensor, expected: &Value) {
     let (expected, got) = (numbers(expected), got.values::<f32>().expect("FP32"));
     assert_eq!(got.len(), expected.len(), "{model}");
     let off = got.iter().zip(&expected).map(|(got, expected)| (got - expected).abs()).fold(0.0, f32::max);
-    assert!(off <= TOLERANCE, "{model}: off by {off}: {got:?} in place of {expected:?}");
+    assert!(off <= tolerance(), "{model}: off by {off}: {got:?} in place of {expected:?}");
 }
 
 #[test]
@@ -88,7 +97,7 @@ fn entities_are_those_of_the_pipeline_of_transformers() {
             for (got, expected) in got.iter_mut().zip(&mut expected) {
                 let score = |entity: &mut Value| entity["score"].take().as_f64().expect("a number");
                 let scores = (score(got), score(expected));
-                assert!((scores.0 - scores.1).abs() < f64::from(TOLERANCE), "{model}: {text:?}: {scores:?}");
+                assert!((scores.0 - scores.1).abs() < f64::from(tolerance()), "{model}: {text:?}: {scores:?}");
                 let place = |key: &str| expected[key].as_u64().expect("a place") as usize;
                 let word: String = text.chars().skip(place("start")).take(place("end") - place("start")).collect();
                 expected["word"] = word.into();

@@ -1,6 +1,6 @@
 //! What the nets of the hub are made of: dense layers, norms, activations, and attention.
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use candle_nn::ops;
 use serde::Deserialize;
 use sluicegate_core::Result;
@@ -123,8 +123,8 @@ pub(crate) fn parted(asks: &Tensor, length: usize, heads: usize) -> candle_core:
     Ok([part(0)?, part(1)?, part(2)?])
 }
 
-/// Lets tokens look at each other, and gives them as rows again.
-pub(crate) fn attend([query, key, value]: &[Tensor; 3], look: &Look) -> candle_core::Result<Tensor> {
+/// Lets tokens look at each other, but for what is added to hide some from all of their row, and gives them as rows again.
+pub(crate) fn attend([query, key, value]: &[Tensor; 3], look: &Look, hidden: Option<&Tensor>) -> candle_core::Result<Tensor> {
     let (rows, heads, length, width) = query.dims4()?;
     let one = |start: usize| {
         let size = BLOCK.min(length - start);
@@ -135,9 +135,13 @@ pub(crate) fn attend([query, key, value]: &[Tensor; 3], look: &Look) -> candle_c
         let seen = |tensor: &Tensor| tensor.narrow(2, from, to - from)?.contiguous();
         let scores = query.narrow(2, start, size)?.contiguous()?.matmul(&seen(key)?.t()?)?;
         let scores = match look {
-            Look::Near(reach) if to - from > reach + 1 => scores.broadcast_add(&near(start, size, from, to, *reach)?)?,
+            Look::Near(reach) if to - from > reach + 1 => scores.broadcast_add(&near(start, size, from, to, *reach, &scores)?)?,
             Look::Biased(bias) => scores.broadcast_add(&bias.narrow(1, start, size)?)?,
             Look::Near(_) | Look::All => scores,
+        };
+        let scores = match hidden {
+            Some(hidden) => scores.broadcast_add(&hidden.narrow(3, from, to - from)?)?,
+            None => scores,
         };
         ops::softmax_last_dim(&scores)?.matmul(&seen(value)?)
     };
@@ -146,15 +150,17 @@ pub(crate) fn attend([query, key, value]: &[Tensor; 3], look: &Look) -> candle_c
     attended.transpose(1, 2)?.reshape((rows * length, heads * width))
 }
 
-/// What is added so that each of these tokens looks no further than `reach`.
-fn near(start: usize, size: usize, from: usize, to: usize, reach: usize) -> candle_core::Result<Tensor> {
+/// What is added to such scores so that each of these tokens looks no further than `reach`.
+fn near(start: usize, size: usize, from: usize, to: usize, reach: usize, like: &Tensor) -> candle_core::Result<Tensor> {
     let one = |(token, other): (usize, usize)| if token.abs_diff(other) <= reach { 0.0 } else { f32::NEG_INFINITY };
     let pairs = (start..start + size).flat_map(|token| (from..to).map(move |other| (token, other)));
-    Tensor::from_vec(pairs.map(one).collect(), (size, to - from), &Device::Cpu)
+    Tensor::from_vec(pairs.map(one).collect(), (size, to - from), like.device())?.to_dtype(like.dtype())
 }
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Device;
+
     use super::*;
 
     /// Attention row by row, in the plainest way.
@@ -180,7 +186,8 @@ mod tests {
         let asks = Tensor::from_vec(numbers, (length, 12), &Device::Cpu).expect("fits");
         let parts = parted(&asks, length, 2).expect("parts");
         for (look, reach) in [(Look::All, length), (Look::Near(3), 3), (Look::Near(length), length), (Look::Near(0), 0)] {
-            let got = attend(&parts, &look).expect("runs").flatten_all().and_then(|all| all.to_vec1::<f32>()).expect("FP32");
+            let got =
+                attend(&parts, &look, None).expect("runs").flatten_all().and_then(|all| all.to_vec1::<f32>()).expect("FP32");
             let expected = plain(&parts, |token, other| token.abs_diff(other) <= reach);
             let off = got.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(got.len() == expected.len() && off < 1e-5, "reach {reach}: off by {off}");

@@ -1,6 +1,6 @@
 //! Models in safetensors, in the layout of the Hugging Face hub, computed by candle. Knows no instance, no queue and no wire.
 //!
-//! In reading order: `weights` (the files), `net` (a declared feed-forward net), `layer` (what others are made of), `encoder`
+//! In reading order: [`place`] (processor or CUDA), `weights` (the files), `net` (a declared feed-forward net), `layer` (what others are made of), `encoder`
 //! (transformers that read text), `image` (nets that say what is on a picture). `config.json` says by its `model_type` what a model is. A
 //! run uses as many threads as the machine has.
 
@@ -8,6 +8,7 @@ mod encoder;
 mod image;
 mod layer;
 mod net;
+pub mod place;
 mod weights;
 
 use std::path::Path;
@@ -21,7 +22,8 @@ use sluicegate_text::files::{failed, parse, refused};
 use encoder::Encoder;
 use image::Classifier;
 use net::Net;
-use weights::Weights;
+pub use place::Place;
+use weights::{Numbers, Weights};
 
 /// Longest sentence of candle's that is passed on.
 const LONGEST: usize = 400;
@@ -48,14 +50,14 @@ struct Head {
     model_type: Option<String>,
 }
 
-/// Loads the model whose `config.json` this is, with the weights that lie beside it.
+/// Loads the model whose `config.json` this is to where it will be computed, with the weights that lie beside it.
 ///
 /// # Errors
 /// [`Code::LoadFailed`](sluicegate_core::Code::LoadFailed), with what was expected of which file.
-pub fn load(folder: &Path, config: &[u8], options: &TextOptions) -> Result<Arc<dyn Model>> {
+pub fn load(folder: &Path, config: &[u8], options: &TextOptions, place: &Place) -> Result<Arc<dyn Model>> {
     let head: Head = parse("config.json", config)?;
     let Some(kind) = head.model_type else { return Err(refused("config.json has no model_type")) };
-    let weights = Weights::open(folder)?;
+    let weights = Weights::open(folder, place)?;
     if kind == net::MODEL_TYPE {
         return Ok(Arc::new(Net::load(parse("config.json", config)?, &weights)?));
     }
@@ -86,18 +88,23 @@ fn said(error: &candle_core::Error) -> String {
     words[..end].trim_end_matches(['.', ':']).to_owned()
 }
 
-/// Rows of numbers as candle takes them.
-fn floats(tensor: &Tensor) -> Result<Computed> {
+/// Rows of numbers as the model's weights are: where they lie, and with as many bits.
+fn floats(tensor: &Tensor, like: &Numbers) -> Result<Computed> {
     let values = tensor.values::<f32>().ok_or_else(|| failed("expected FP32"))?;
-    Computed::from_slice(&values, tensor.shape().sizes(), &candle_core::Device::Cpu).map_err(|error| failed(said(&error)))
+    let rows = Computed::from_slice(&values, tensor.shape().sizes(), &like.device).and_then(|rows| rows.to_dtype(like.dtype));
+    rows.map_err(|error| failed(said(&error)))
+}
+
+/// What was computed, brought to the processor as 32 bits each.
+fn listed(tensor: &Computed) -> candle_core::Result<Vec<f32>> {
+    tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()
 }
 
 /// What was computed, as everyone else takes it.
 fn given(computed: candle_core::Result<Computed>) -> Result<Tensor> {
     let taken = computed.and_then(|tensor| {
         let shape = Shape::new(tensor.dims());
-        let values: Vec<f32> = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
-        Ok((shape, values))
+        Ok((shape, listed(&tensor)?))
     });
     let (shape, values) = taken.map_err(|error| failed(said(&error)))?;
     Tensor::from_vec(shape, values).map_err(|error| failed(error.message()))

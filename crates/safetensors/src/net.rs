@@ -11,7 +11,7 @@ use sluicegate_core::{DType, Dim, Result, Tensor as Rows, TokenCount};
 use sluicegate_text::Signature;
 use sluicegate_text::files::{failed, has_outputs, refused};
 
-use crate::weights::Weights;
+use crate::weights::{Numbers, Weights};
 use crate::{Model, floats, given, ready};
 
 /// The `model_type` of such a net.
@@ -175,6 +175,7 @@ enum Op {
 pub(crate) struct Net {
     input: TensorSpec,
     output: TensorSpec,
+    numbers: Numbers,
     ops: Vec<Op>,
 }
 
@@ -215,7 +216,7 @@ impl Net {
         };
         output.kind = kind.unwrap_or(of_labels);
         output.labels = labels;
-        Ok(Self { input, output, ops })
+        Ok(Self { input, output, numbers: weights.numbers(), ops })
     }
 }
 
@@ -230,7 +231,7 @@ impl Model for Net {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
-        let computed = self.ops.iter().try_fold(floats(rows)?, |rows, op| op.forward(&rows));
+        let computed = self.ops.iter().try_fold(floats(rows, &self.numbers)?, |rows, op| op.forward(&rows));
         Ok(vec![given(computed)?])
     }
 

@@ -10,6 +10,8 @@ use serde::Deserialize;
 use sluicegate_core::{Error, Result};
 use sluicegate_text::files::{read, refused};
 
+use crate::Place;
+
 const ONE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
@@ -19,10 +21,18 @@ const MAX_FILES: usize = 1_000;
 /// Most names that one error tells.
 const SHOWN: usize = 5;
 
+/// Where numbers lie, and of which kind they are.
+#[derive(Clone, Debug)]
+pub(crate) struct Numbers {
+    pub(crate) device: Device,
+    pub(crate) dtype: DType,
+}
+
 /// The tensors of a version by name. What a model asks for is taken; what nobody asked for is told at the end.
 pub(crate) struct Weights {
     files: MmapedSafetensors,
     shapes: BTreeMap<String, Vec<usize>>,
+    numbers: Numbers,
     taken: RefCell<BTreeSet<String>>,
 }
 
@@ -38,13 +48,22 @@ impl Weights {
     /// Where there are none, or one is not what the format says: a header past the file's end, tensors that overlap, a wrong
     /// length.
     #[allow(unsafe_code, reason = "to map a file is to trust that nobody cuts it")]
-    pub(crate) fn open(folder: &Path) -> Result<Self> {
+    pub(crate) fn open(folder: &Path, place: &Place) -> Result<Self> {
         let paths = paths(folder)?;
         // SAFETY: the files are mapped until this is dropped, at the end of the load, and every tensor is copied out of them. A
         // version's files do not change: it was hashed a moment ago, and one that is changed is another version.
         let files = unsafe { MmapedSafetensors::multi(&paths) }.map_err(|error| of_format(&paths, &error))?;
-        let shapes = files.tensors().into_iter().map(|(name, view)| (name, view.shape().to_vec())).collect();
-        Ok(Self { files, shapes, taken: RefCell::default() })
+        let tensors = files.tensors();
+        // Counts and places are whole numbers; what is none of these is refused where it is taken.
+        let stored = tensors.iter().filter_map(|(_, view)| DType::try_from(view.dtype()).ok()).filter(DType::is_float);
+        let numbers = Numbers { device: place.device().clone(), dtype: place.numbers(stored) };
+        let shapes = tensors.into_iter().map(|(name, view)| (name, view.shape().to_vec())).collect();
+        Ok(Self { files, shapes, numbers, taken: RefCell::default() })
+    }
+
+    /// Where the tensors go, and of which kind they are then.
+    pub(crate) fn numbers(&self) -> Numbers {
+        self.numbers.clone()
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {
@@ -59,7 +78,7 @@ impl Weights {
         self.shapes.get(name).map(Vec::as_slice).ok_or_else(|| refused(format!("the weights have no tensor `{name}`")))
     }
 
-    /// Takes a tensor, as FP32.
+    /// Takes a tensor to where the model is computed.
     ///
     /// # Errors
     /// Where there is none of that name, or it has other sizes or another type.
@@ -68,13 +87,14 @@ impl Weights {
         if shape != expected {
             return Err(refused(format!("tensor `{name}` has the shape {shape:?}, expected {expected:?}")));
         }
-        let tensor = self.files.load(name, &Device::Cpu).map_err(|error| refused(format!("tensor `{name}`: {error}")))?;
+        let refuse = |error: candle_core::Error| refused(format!("tensor `{name}`: {}", crate::said(&error)));
+        let tensor = self.files.load(name, &Device::Cpu).map_err(refuse)?;
         if !matches!(tensor.dtype(), DType::F32 | DType::F16 | DType::BF16) {
             let is = tensor.dtype().as_str().to_uppercase();
             return Err(refused(format!("tensor `{name}` has elements of type {is}, expected F32, F16 or BF16")));
         }
         self.taken.borrow_mut().insert(name.to_owned());
-        tensor.to_dtype(DType::F32).map_err(|error| refused(format!("tensor `{name}`: {error}")))
+        tensor.to_dtype(self.numbers.dtype).and_then(|tensor| tensor.to_device(&self.numbers.device)).map_err(refuse)
     }
 
     /// That every tensor was taken, but for those that may be left.

@@ -106,7 +106,7 @@ impl Task {
     }
 
     /// Numbers of a row that it gives.
-    fn width(&self) -> usize {
+    pub fn width(&self) -> usize {
         match self {
             Self::Embed { size, steps } => steps.iter().rev().find_map(Step::width).unwrap_or(*size),
             Self::Classify { labels, .. } => labels.len(),

@@ -58,11 +58,13 @@ pub(crate) fn add_one(engine: EngineChoice, width: usize, instances: usize) -> O
     opened.unwrap_or_else(|error| panic!("{engine:?}: {error}"))
 }
 
-/// The device that was asked for; only ONNX Runtime knows others than the processor.
+/// The device that was asked for, where this engine knows others than the processor.
 #[allow(clippy::disallowed_methods, reason = "a test's switch; the product reads no environment here")]
 pub(crate) fn device(engine: EngineChoice) -> Device {
     match std::env::var("SLUICEGATE_TEST_DEVICE") {
-        Ok(device) if engine == EngineChoice::OnnxRuntime => device.parse().expect("a device"),
+        Ok(device) if engine == EngineChoice::OnnxRuntime || cfg!(feature = "cuda") && engine == EngineChoice::Candle => {
+            device.parse().expect("a device")
+        }
         _ => Device::Cpu,
     }
 }

@@ -3,14 +3,14 @@
 //! Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers", 2018; Song et al., "MPNet: Masked and Permuted
 //! Pre-training for Language Understanding", 2020. The names of the weights are those of `transformers`.
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Tensor};
 use serde::Deserialize;
 use sluicegate_core::Result;
 use sluicegate_text::Tokens;
 use sluicegate_text::files::{parse, refused};
 
 use super::config::{Common, Family};
-use super::{Body, each_length};
+use super::{Body, grouped};
 use crate::layer::{Activation, Linear, Look, Norm, attend, parted};
 use crate::ready;
 use crate::weights::Weights;
@@ -109,7 +109,7 @@ impl Config {
         }
         let name = format!("{prefix}encoder.relative_attention_bias.weight");
         let table = weights.take(&name, &[BUCKETS, common.num_attention_heads])?;
-        ready(table.t().and_then(|table| table.to_vec2()))
+        ready(table.to_dtype(DType::F32).and_then(|table| table.t()?.to_vec2()))
     }
 }
 
@@ -119,7 +119,7 @@ impl Body for Bert {
         let count = ids.len();
         let place = |row: &&Tokens| self.first_position as u32..(self.first_position + row.ids.len()) as u32;
         let positions: Vec<u32> = rows.iter().flat_map(place).collect();
-        let pick = |table: &Tensor, which: Vec<u32>| table.index_select(&Tensor::from_vec(which, count, &Device::Cpu)?, 0);
+        let pick = |table: &Tensor, which: Vec<u32>| table.index_select(&Tensor::from_vec(which, count, table.device())?, 0);
         let mut states = (pick(&self.words, ids)? + pick(&self.positions, positions)?)?;
         if let Some(types) = &self.types {
             let highest = types.dim(0)?.saturating_sub(1) as u32;
@@ -128,13 +128,14 @@ impl Body for Bert {
         }
         let look = |length: usize| match &self.distances {
             None => Ok(Look::All),
-            Some(distances) => biased(distances, length).map(Look::Biased),
+            Some(distances) => biased(distances, length, &self.words).map(Look::Biased),
         };
         let mut states = self.norm.forward(&states)?;
-        let looks = each_length(rows, look)?;
+        let looks = grouped(rows, &self.words, look)?;
         for layer in &self.layers {
             let asks = layer.asks.forward(&states)?;
-            let attended = looks.attend(&asks, |asks, length, look| attend(&parted(asks, length, self.heads)?, look))?;
+            let attended =
+                looks.attend(&asks, |asks, length, look, hidden| attend(&parted(asks, length, self.heads)?, look, hidden))?;
             states = layer.attended_norm.forward(&(states + layer.attended.forward(&attended)?)?)?;
             let wide = self.activation.forward(&layer.wide.forward(&states)?)?;
             states = layer.norm.forward(&(states + layer.narrow.forward(&wide)?)?)?;
@@ -143,8 +144,8 @@ impl Body for Bert {
     }
 }
 
-/// What is added for each head and pair of tokens.
-fn biased(distances: &[Vec<f32>], length: usize) -> candle_core::Result<Tensor> {
+/// What is added for each head and pair of tokens, in numbers like these.
+fn biased(distances: &[Vec<f32>], length: usize, like: &Tensor) -> candle_core::Result<Tensor> {
     let kinds: Vec<usize> = (0..2 * length).map(|place| bucket(place as i64 - length as i64)).collect();
     let mut all = Vec::with_capacity(distances.len() * length * length);
     for head in distances {
@@ -153,7 +154,7 @@ fn biased(distances: &[Vec<f32>], length: usize) -> candle_core::Result<Tensor> 
             all.extend(kinds[length - token..2 * length - token].iter().map(|kind| head[*kind]));
         }
     }
-    Tensor::from_vec(all, (distances.len(), length, length), &Device::Cpu)
+    Tensor::from_vec(all, (distances.len(), length, length), like.device())?.to_dtype(like.dtype())
 }
 
 /// The kind of a distance, from the token that looks to the one that is looked at.

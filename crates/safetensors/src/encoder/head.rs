@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use sluicegate_core::Result;
 use sluicegate_text::files::refused;
 use sluicegate_text::{Pooling, Task, Tokens, labels, modules};
@@ -10,6 +10,7 @@ use sluicegate_text::{Pooling, Task, Tokens, labels, modules};
 use super::config::{Common, Family};
 use super::modernbert::{ClassifierPooling, Head as Modern};
 use crate::layer::{Activation, Linear, Norm};
+use crate::listed;
 use crate::weights::Weights;
 
 enum Step {
@@ -87,14 +88,15 @@ impl Head {
             Step::Activate(activation) => activation.forward(&taken),
             Step::Norm(norm) => norm.forward(&taken),
         };
-        self.steps.iter().try_fold(taken, step)?.flatten_all()?.to_vec1()
+        listed(&self.steps.iter().try_fold(taken, step)?)
     }
 }
 
 /// One vector of each row's states.
 fn pooled(pooling: Pooling, states: &Tensor, rows: &[&Tokens]) -> candle_core::Result<Tensor> {
     let size = states.dim(1)?;
-    let states: Vec<f32> = states.flatten_all()?.to_vec1()?;
+    let like = states;
+    let states = listed(states)?;
     let mut pooled = Vec::with_capacity(rows.len() * size);
     let mut rest = &states[..];
     for row in rows {
@@ -102,5 +104,5 @@ fn pooled(pooling: Pooling, states: &Tensor, rows: &[&Tokens]) -> candle_core::R
         pooling.pool(own, size, &mut pooled);
         rest = others;
     }
-    Tensor::from_vec(pooled, (rows.len(), size), &Device::Cpu)
+    Tensor::from_vec(pooled, (rows.len(), size), like.device())?.to_dtype(like.dtype())
 }

@@ -2,7 +2,7 @@
 //!
 //! Warner et al., "Smarter, Better, Faster, Longer", 2024. The names of the weights are those of `transformers`.
 
-use candle_core::{D, Device, Tensor};
+use candle_core::{D, Tensor};
 use candle_nn::rotary_emb::rope;
 use serde::Deserialize;
 use sluicegate_core::Result;
@@ -10,7 +10,7 @@ use sluicegate_text::Tokens;
 use sluicegate_text::files::{parse, refused};
 
 use super::config::Common;
-use super::{Body, each_length};
+use super::{Body, grouped};
 use crate::layer::{Activation, Linear, Look, Norm, attend, parted};
 use crate::weights::Weights;
 
@@ -195,8 +195,9 @@ impl ModernBert {
     fn turns(&self, length: usize) -> candle_core::Result<Turns> {
         let turns = |speeds: &Vec<f32>| -> candle_core::Result<_> {
             let angles: Vec<f32> = (0..length).flat_map(|place| speeds.iter().map(move |speed| place as f32 * speed)).collect();
-            let angles = Tensor::from_vec(angles, (length, speeds.len()), &Device::Cpu)?;
-            Ok((angles.cos()?, angles.sin()?))
+            let angles = Tensor::from_vec(angles, (length, speeds.len()), self.words.device())?;
+            let dtype = self.words.dtype();
+            Ok((angles.cos()?.to_dtype(dtype)?, angles.sin()?.to_dtype(dtype)?))
         };
         let [all, near] = &self.speeds;
         Ok([turns(all)?, turns(near)?])
@@ -207,9 +208,9 @@ impl Body for ModernBert {
     fn states(&self, rows: &[&Tokens]) -> candle_core::Result<Tensor> {
         let ids: Vec<u32> = rows.iter().flat_map(|row| &row.ids).copied().collect();
         let count = ids.len();
-        let words = self.words.index_select(&Tensor::from_vec(ids, count, &Device::Cpu)?, 0)?;
+        let words = self.words.index_select(&Tensor::from_vec(ids, count, self.words.device())?, 0)?;
         let mut states = self.norm.forward(&words)?;
-        let turns = each_length(rows, |length| self.turns(length))?;
+        let turns = grouped(rows, &self.words, |length| self.turns(length))?;
         for layer in &self.layers {
             let asks = match &layer.norm {
                 Some(norm) => layer.asks.forward(&norm.forward(&states)?)?,
@@ -219,10 +220,10 @@ impl Body for ModernBert {
                 Kind::FullAttention => (0, &Look::All),
                 Kind::SlidingAttention => (1, &self.near),
             };
-            let attended = turns.attend(&asks, |asks, length, turns: &Turns| {
+            let attended = turns.attend(&asks, |asks, length, turns: &Turns, hidden| {
                 let [query, key, value] = parted(asks, length, self.heads)?;
                 let (cos, sin) = &turns[place];
-                attend(&[rope(&query, cos, sin)?, rope(&key, cos, sin)?, value], look)
+                attend(&[rope(&query, cos, sin)?, rope(&key, cos, sin)?, value], look, hidden)
             })?;
             states = (states + layer.attended.forward(&attended)?)?;
             let wide = layer.wide.forward(&layer.wide_norm.forward(&states)?)?;

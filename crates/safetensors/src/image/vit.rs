@@ -130,7 +130,7 @@ impl Body for Vit {
         let mut states = states.reshape((rows * length, size))?;
         for layer in &self.layers {
             let asks = layer.asks.forward(&layer.norm.forward(&states)?)?;
-            let attended = attend(&parted(&asks, length, self.heads)?, &Look::All)?;
+            let attended = attend(&parted(&asks, length, self.heads)?, &Look::All, None)?;
             states = (states + layer.attended.forward(&attended)?)?;
             let wide = self.activation.forward(&layer.wide.forward(&layer.wide_norm.forward(&states)?)?)?;
             states = (states + layer.narrow.forward(&wide)?)?;
