@@ -23,7 +23,7 @@ pub use device::{Device, Gpus};
 pub use open::{Engines, ModelFile, Opened, Search};
 pub use options::{EngineChoice, Options};
 pub use sluicegate_core::{TextOptions, TokenCount};
-pub use system::{idle_priority, lower_priority, release_memory, resident_memory};
+pub use system::{lower_priority, release_memory, resident_memory};
 
 use sluicegate_core::{Result, Tensor};
 

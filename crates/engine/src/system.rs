@@ -12,7 +12,7 @@ pub fn release_memory() {
     }
 }
 
-/// Lets threads that serve go before the calling one, for good. For threads that load and warm models; on Linux alone.
+/// Lets threads that serve go before the calling one, for good. For threads that load and warm models, and for shadows; on Linux alone.
 pub fn lower_priority() {
     #[cfg(target_os = "linux")]
     #[allow(unsafe_code, reason = "std has no priorities")]
@@ -21,18 +21,6 @@ pub fn lower_priority() {
     unsafe {
         let thread = libc::syscall(libc::SYS_gettid) as libc::id_t;
         libc::setpriority(libc::PRIO_PROCESS, thread, 10);
-    }
-}
-
-/// Lets any other thread go before the calling one, for good: it has what of the machine nobody wants. For threads whose work is dropped
-/// where there is too much of it; on Linux alone.
-pub fn idle_priority() {
-    #[cfg(target_os = "linux")]
-    #[allow(unsafe_code, reason = "std has no priorities")]
-    // SAFETY: 0 is the calling thread, the parameter outlives the call, and a failure leaves the priority as it was.
-    unsafe {
-        let parameter = libc::sched_param { sched_priority: 0 };
-        libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameter);
     }
 }
 
@@ -45,21 +33,6 @@ pub fn resident_memory() -> Option<u64> {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
-    #[test]
-    fn only_the_calling_thread_is_idle() {
-        #[allow(unsafe_code, reason = "std has no priorities")]
-        // SAFETY: it takes and gives a number.
-        let policy = || unsafe { libc::sched_getscheduler(0) };
-        let before = policy();
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                super::idle_priority();
-                assert_eq!(policy(), libc::SCHED_IDLE);
-            });
-        });
-        assert_eq!(policy(), before);
-    }
-
     #[test]
     fn only_the_calling_thread_is_lowered() {
         let nice = || {

@@ -2,7 +2,7 @@
 //!
 //! Each rollout has a thread and a bounded queue of its own. A caller hands a copy over after stable has answered, and never waits, nor
 //! wakes anyone where much is copied; what finds no room is dropped and counted, and while the gateway is half full nothing is copied
-//! at all. The thread runs the candidate itself, with what of the machine no other thread wants.
+//! at all. The thread runs the candidate itself, at low priority.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -126,7 +126,7 @@ impl Shadows {
     fn start() -> Self {
         let (queue, copies) = mpsc::channel(ROOM);
         let run = move || {
-            sluicegate_engine::idle_priority();
+            sluicegate_engine::lower_priority();
             match tokio::runtime::Builder::new_current_thread().enable_time().build() {
                 Ok(runtime) => runtime.block_on(work(copies)),
                 Err(error) => tracing::error!(%error, "no runtime for shadows: their copies are dropped"),
