@@ -144,8 +144,10 @@ bench: need-rust onnxruntime need-wrk need-h2load ## codecs and policy without s
 	target/release/grpc
 	target/release/traces
 
-instructions: need-rust need-valgrind ## instructions of the parts, beside the recorded ones; WRITE=1 records them
+instructions: need-rust need-valgrind onnxruntime ## instructions of the parts, beside the recorded ones, and of a request, alone and with rollouts and traces; WRITE=1 records them
 	cargo bench --locked -p sluicegate-benches --bench instructions -- $(if $(WRITE),--write)
+	$(BINARY) --release
+	$(PYTHON) loadtests/requests.py $(if $(WRITE),--write)
 
 compare: need-rust need-python onnxruntime need-wrk ## the gateway beside other model servers, measured on this machine
 	cargo build --release --locked -p sluicegate-server -p sluicegate-loadtests
