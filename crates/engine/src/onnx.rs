@@ -54,18 +54,15 @@ pub(crate) fn open(library: &Library, model: &ModelFile<'_>, graph: &Graph, opti
 }
 
 fn open_on(library: &Library, model: &ModelFile<'_>, graph: &Graph, options: &Options) -> Result<Opened> {
-    let bytes = graph.without_zipmaps(model.bytes);
-    let load = |gpu| {
-        caught(|| load(library, model, &bytes, graph, options, gpu))
-            .unwrap_or_else(|panic| Err(Error::new(Code::LoadFailed, format!("ONNX Runtime panicked: {panic}"))))
-    };
+    let bytes = &*graph.without_zipmaps(model.bytes);
+    let source = Source { library, model, bytes, graph, options };
     let (sessions, device, (inputs, outputs)) = match options.device {
         Device::Auto | Device::Cpu => {
-            let (session, specs) = load(None)?;
+            let (session, specs) = source.load(None)?;
             (vec![session; options.instances.get()], "cpu".to_owned(), specs)
         }
         Device::Cuda(gpus) => {
-            let loaded = options.on(gpus).map(|gpu| load(Some(gpu))).collect::<Result<Vec<_>>>()?;
+            let loaded = options.on(gpus).map(|gpu| source.load(Some(gpu))).collect::<Result<Vec<_>>>()?;
             let (sessions, mut specs): (Vec<_>, Vec<_>) = loaded.into_iter().unzip();
             (sessions, options.device.to_string(), specs.pop().unwrap_or_default())
         }
@@ -78,62 +75,66 @@ fn open_on(library: &Library, model: &ModelFile<'_>, graph: &Graph, options: &Op
     Ok(Opened { engine, fallback: None, remark, device, inputs, outputs, example: None, text: false, instances })
 }
 
+/// What sessions are made of.
+struct Source<'a> {
+    library: &'a Library,
+    model: &'a ModelFile<'a>,
+    /// The model's own, or those without what cannot be served as tensors.
+    bytes: &'a [u8],
+    graph: &'a Graph,
+    options: &'a Options,
+}
+
 /// A session, and its inputs and outputs.
 type Loaded = (Arc<Session>, (Vec<TensorSpec>, Vec<TensorSpec>));
 
-fn load(
-    library: &Library,
-    model: &ModelFile<'_>,
-    bytes: &[u8],
-    graph: &Graph,
-    options: &Options,
-    gpu: Option<u32>,
-) -> Result<Loaded> {
-    let session = commit(library, model, bytes, graph, options, gpu)?;
-    let inputs = session.inputs().iter().map(spec).collect::<Result<Vec<_>>>()?;
-    let outputs = session.outputs().iter().map(|outlet| output_spec(outlet, graph)).collect::<Result<Vec<_>>>()?;
-    Ok((Arc::new(Session::new(session, &outputs)?), (inputs, outputs)))
-}
-
-fn commit(
-    library: &Library,
-    model: &ModelFile<'_>,
-    bytes: &[u8],
-    graph: &Graph,
-    options: &Options,
-    gpu: Option<u32>,
-) -> Result<ort::session::Session> {
-    let refuse = |error: ort::Error| Error::new(Code::LoadFailed, of_load(error.message(), &library.version));
-    let build = || -> ort::Result<_> {
-        let builder = ort::session::Session::builder(&library.environment)?
-            .with_auto_device(AutoDevicePolicy::PreferCPU)?
-            .with_intra_threads(options.threads.get())?
-            .with_inter_threads(1)?
-            .with_parallel_execution(false)?
-            .with_intra_op_spinning(false)?
-            .with_inter_op_spinning(false)?
-            // A pattern is kept for each combination of sizes that ever came, which callers choose where inner dimensions are free.
-            .with_memory_pattern(!graph.has_free_inner_dimensions())?;
-        let builder = match &library.spawner {
-            Some(spawner) if options.threads.get() > 1 => builder.with_thread_manager(spawner.clone())?,
-            _ => builder,
+impl Source<'_> {
+    /// Makes one on the processor, or on a device.
+    fn load(&self, gpu: Option<u32>) -> Result<Loaded> {
+        let load = || {
+            let session = self.commit(gpu)?;
+            let inputs = session.inputs().iter().map(spec).collect::<Result<Vec<_>>>()?;
+            let outputs = session.outputs().iter().map(|outlet| output_spec(outlet, self.graph)).collect::<Result<Vec<_>>>()?;
+            Ok((Arc::new(Session::new(session, &outputs)?), (inputs, outputs)))
         };
-        match model.path.parent().and_then(|folder| folder.to_str()) {
-            Some(folder) => Ok(builder.with_config_entry("session.model_external_initializers_file_folder_path", folder)?),
-            None => Ok(builder),
-        }
-    };
-    let mut builder = build().map_err(refuse)?;
-    let Some(gpu) = gpu else { return builder.commit_from_memory(bytes).map_err(refuse) };
-    let no_cuda = |why: &str| cuda::unusable(gpu, why, &library.path);
-    let tensorrt = (options.engine == EngineChoice::TensorRt).then(|| tensorrt::provider(gpu, graph, options.max_rows.get()));
-    let providers: Vec<_> =
-        tensorrt.into_iter().chain([cuda::provider(gpu)]).map(ort::ep::ExecutionProviderDispatch::error_on_failure).collect();
-    builder = builder.with_execution_providers(providers).map_err(|error| no_cuda(error.message()))?;
-    builder.commit_from_memory(bytes).map_err(|error| match error.message() {
-        message if cuda::is_of_device(message) => no_cuda(message),
-        _ => refuse(error),
-    })
+        caught(load).unwrap_or_else(|panic| Err(Error::new(Code::LoadFailed, format!("ONNX Runtime panicked: {panic}"))))
+    }
+
+    fn commit(&self, gpu: Option<u32>) -> Result<ort::session::Session> {
+        let Self { library, model, bytes, graph, options } = self;
+        let refuse = |error: ort::Error| Error::new(Code::LoadFailed, of_load(error.message(), &library.version));
+        let build = || -> ort::Result<_> {
+            let builder = ort::session::Session::builder(&library.environment)?
+                .with_auto_device(AutoDevicePolicy::PreferCPU)?
+                .with_intra_threads(options.threads.get())?
+                .with_inter_threads(1)?
+                .with_parallel_execution(false)?
+                .with_intra_op_spinning(false)?
+                .with_inter_op_spinning(false)?
+                // A pattern is kept for each combination of sizes that ever came, which callers choose where inner dimensions are
+                // free.
+                .with_memory_pattern(!graph.has_free_inner_dimensions())?;
+            let builder = match &library.spawner {
+                Some(spawner) if options.threads.get() > 1 => builder.with_thread_manager(spawner.clone())?,
+                _ => builder,
+            };
+            match model.path.parent().and_then(|folder| folder.to_str()) {
+                Some(folder) => Ok(builder.with_config_entry("session.model_external_initializers_file_folder_path", folder)?),
+                None => Ok(builder),
+            }
+        };
+        let mut builder = build().map_err(refuse)?;
+        let Some(gpu) = gpu else { return builder.commit_from_memory(bytes).map_err(refuse) };
+        let no_cuda = |why: &str| cuda::unusable(gpu, why, &library.path);
+        let tensorrt = (options.engine == EngineChoice::TensorRt).then(|| tensorrt::provider(gpu, graph, options.max_rows.get()));
+        let providers: Vec<_> =
+            tensorrt.into_iter().chain([cuda::provider(gpu)]).map(ort::ep::ExecutionProviderDispatch::error_on_failure).collect();
+        builder = builder.with_execution_providers(providers).map_err(|error| no_cuda(error.message()))?;
+        builder.commit_from_memory(bytes).map_err(|error| match error.message() {
+            message if cuda::is_of_device(message) => no_cuda(message),
+            _ => refuse(error),
+        })
+    }
 }
 
 fn spec(outlet: &Outlet) -> Result<TensorSpec> {

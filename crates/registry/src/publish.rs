@@ -101,6 +101,12 @@ struct Common<'a> {
     reaper: &'a Reaper,
 }
 
+/// How many of so many instances are used. On the processor, where requests run it themselves and nobody said otherwise, one for two
+/// threads: with one for each, a request that is as far as another would never find company. On devices there is one for each already.
+fn used(instances: usize, auto: bool, execution: Execution, device: &str) -> usize {
+    if auto && execution == Execution::Inline && device == "cpu" { instances.div_ceil(2) } else { instances }
+}
+
 impl Live {
     /// Opens a warm version's queue. Nobody can reach it before it is published.
     pub fn new(warm: Warm, meters: &Meters, reaper: &Reaper) -> Self {
@@ -108,10 +114,7 @@ impl Live {
         let Warm { loaded, one_row, full_batch } = warm;
         let (opened, run) = (loaded.opened, loaded.run);
         let mut instances = opened.instances;
-        if run.options.auto_instances && setup.execution == Execution::Inline {
-            // One for two threads: with one for each, a request that is as far as another would never find company.
-            instances.truncate(instances.len().div_ceil(2));
-        }
+        instances.truncate(used(instances.len(), run.options.auto_instances, setup.execution, &opened.device));
         let common = Common {
             verified: loaded.verified,
             signature: loaded.signature,
@@ -369,5 +372,17 @@ impl Published {
         change(&mut table);
         table.generation += 1;
         self.0.store(Arc::new(table));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_that_run_themselves_share_instances_of_the_processor_and_every_device_is_used() {
+        assert_eq!([1, 2, 5].map(|instances| used(instances, true, Execution::Inline, "cpu")), [1, 1, 3]);
+        assert_eq!(used(2, true, Execution::Inline, "cuda:0,1"), 2);
+        assert_eq!([used(4, false, Execution::Inline, "cpu"), used(4, true, Execution::Threads, "cpu")], [4, 4]);
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use sluicegate_proto::inference::ModelConfig;
 use sluicegate_proto::inference::model_queue_policy::TimeoutAction;
 use sluicegate_proto::inference::model_version_policy::PolicyChoice;
-use sluicegate_triton::settings::{MAX_ROWS, THREADS, batching, device};
+use sluicegate_triton::settings::{MAX_ROWS, THREADS, batching, device, instances};
 
 use crate::source::Found;
 use crate::spec::{Also, Key, Priorities, Run, Spec, Want};
@@ -52,15 +52,13 @@ pub fn run(declared: &Run, config: &ModelConfig, cores: NonZeroUsize) -> Run {
         }
     }
     let groups = &config.instance_group;
-    // A count is one for each of the GPUs that its group names.
-    let count = groups.iter().filter_map(|group| usize::try_from(group.count).ok()?.checked_mul(group.gpus.len().max(1))).sum();
     let threads = config.parameters.get(THREADS).and_then(|threads| threads.string_value.parse().ok());
     if let Some(threads) = threads.and_then(|threads| NonZeroUsize::new(threads).map(|threads| threads.min(cores)))
         && free(Key::Threads)
     {
         run.options.threads = threads.min(NonZeroUsize::new(MAX_THREADS).unwrap_or(threads));
     }
-    if let Some(count) = above_zero(count, MAX_INSTANCES).and_then(NonZeroUsize::new)
+    if let Some(count) = above_zero(instances(groups), MAX_INSTANCES).and_then(NonZeroUsize::new)
         && free(Key::Instances)
     {
         run.options.instances = count;
@@ -158,6 +156,9 @@ mod tests {
         let text = "instance_group [ { count: 2 kind: KIND_GPU gpus: [ 0, 3 ] }, { count: 1 kind: KIND_GPU gpus: [ 1 ] } ]";
         let Options { instances, device, .. } = settled(&[], text).options;
         assert_eq!((instances.get(), &*device.to_string()), (5, "cuda:0,1,3"));
+        let Options { instances, device, .. } =
+            settled(&[], "instance_group [ { count: 2 kind: KIND_CPU gpus: [ 0, 3 ] } ]").options;
+        assert_eq!((instances.get(), device), (2, Device::Cpu));
     }
 
     #[test]

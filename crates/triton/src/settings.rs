@@ -103,6 +103,15 @@ pub fn device(groups: &[ModelInstanceGroup]) -> Option<Device> {
     all.and_then(|all| Gpus::new(all.into_iter().flat_map(Gpus::numbers))).map(Device::Cuda).or(devices().next())
 }
 
+/// How many instances there are: as many as a group says, on each of its GPUs.
+pub fn instances(groups: &[ModelInstanceGroup]) -> usize {
+    let of = |group: &ModelInstanceGroup| {
+        let devices = if let Some(Device::Cuda(gpus)) = of_group(group) { gpus.count() } else { 1 };
+        usize::try_from(group.count).unwrap_or(0).saturating_mul(devices)
+    };
+    groups.iter().map(of).fold(0, usize::saturating_add)
+}
+
 fn of_group(group: &ModelInstanceGroup) -> Option<Device> {
     let gpus: Vec<u32> = group.gpus.iter().filter_map(|&gpu| u32::try_from(gpu).ok()).collect();
     match group.kind() {
