@@ -2,8 +2,8 @@
 
     python3 loadtests/requests.py [--gateway target/release/sluicegate] [--write]
 
-What others take of a shared machine changes rates by more than these cost; instructions of the same requests differ by less than one in
-a thousand. The kernel's are not counted, which are about as many again: of what a request takes, the parts are smaller than told here.
+What others take of a shared machine changes rates by more than these cost; the instructions of a request on its own thread are nearly the
+same each time. The kernel's are not counted: of all that a request takes, the parts are smaller than told here.
 """
 
 import argparse
@@ -145,8 +145,7 @@ def main():
         ("traces of 1 %", traced("0.01")),
         ("traces of all", traced("1")),
     ]
-    git = lambda *words: subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-    commit = git("rev-parse", "--short=9", "HEAD")
+    commit = subprocess.run(["git", "rev-parse", "--short=9", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
     def row(name, counts):
         beside = [100 * (count / first - 1) for count, first in zip(counts, alone, strict=True)]

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use sluicegate_batch::Job;
 use sluicegate_core::{Request, Response, Tensor};
 use sluicegate_registry::{Live, Work};
-use tokio::sync::mpsc::{self, error::TryRecvError};
+use tokio::sync::mpsc;
 
 use crate::compare::{self, Apart};
 use crate::split::Split;
@@ -153,28 +153,24 @@ impl Shadows {
 /// Runs copies side by side: their number is bounded by the candidate's queue and by [`ROOM`].
 async fn work(mut copies: mpsc::Receiver<Copy>) {
     let under_way = Arc::new(tokio::sync::Semaphore::new(ROOM));
-    while let Some(first) = copies.recv().await {
-        let mut next = Ok(first);
-        loop {
-            match next {
-                Ok(copy) => {
-                    let Ok(place) = under_way.clone().acquire_owned().await else { return };
-                    tokio::spawn(async move {
-                        one(copy).await;
-                        drop(place);
-                    });
-                    next = copies.try_recv();
-                }
-                Err(TryRecvError::Disconnected) => return,
-                Err(TryRecvError::Empty) => {
-                    tokio::time::sleep(COMPANY).await;
-                    next = copies.try_recv();
-                    if next.is_err() {
-                        break;
-                    }
-                }
-            }
-        }
+    while let Some(copy) = next(&mut copies).await {
+        let Ok(place) = under_way.clone().acquire_owned().await else { return };
+        tokio::spawn(async move {
+            one(copy).await;
+            drop(place);
+        });
+    }
+}
+
+/// The next copy. It is looked for after a while before it is waited for, which costs the one who hands it over a call to the system.
+async fn next(copies: &mut mpsc::Receiver<Copy>) -> Option<Copy> {
+    if let Ok(copy) = copies.try_recv() {
+        return Some(copy);
+    }
+    tokio::time::sleep(COMPANY).await;
+    match copies.try_recv() {
+        Ok(copy) => Some(copy),
+        Err(_) => copies.recv().await,
     }
 }
 
