@@ -146,6 +146,35 @@ fn a_shadow_answers_nobody_and_shows_where_it_disagrees() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn a_shadow_of_a_model_with_threads_runs_on_its_own_thread_after_those_that_serve() {
+    let folder = Folder::default();
+    folder.publish("m", 1, &onnx::slow(SLOW_WIDTH, 2));
+    folder.publish("m", 2, &onnx::slow(SLOW_WIDTH, 3));
+    let keys = "strategy: shadow, shadow: { share: 100% }";
+    let gateway = Gateway::start(&folder, &(rollout(keys) + "    batching: { execution: threads }\n"));
+    wait_for("copies are made", || (view(&gateway)["mirrored"] == "100%").then_some(()));
+    let (mut client, mut operator) = (gateway.client(), Client::new(gateway.ops()));
+    let request = Request::post(&infer_path("m"), infer(&[1, SLOW_WIDTH], &[0.0; SLOW_WIDTH]).to_string());
+    wait_for("the candidate has answered copies", || {
+        assert_eq!(client.request(&request).expect("an answer").status, 200);
+        let shadow = operator.get("/models/m/shadow").expect("an answer").json();
+        shadow["requests"].as_u64().filter(|&requests| requests > 2)
+    });
+    // A thread's name and its nice value, which is the 17th word behind the name (proc(5)).
+    let thread = |task: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
+        let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
+        Some((name.to_owned(), rest.split_whitespace().nth(16)?.parse::<i32>().ok()?))
+    };
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", gateway.id())).expect("procfs").flatten();
+    let threads: HashMap<String, i32> = tasks.filter_map(thread).collect();
+    let serves = threads.get("m@1").expect("stable has a thread");
+    assert!(threads.get("shadow").is_some_and(|shadow| shadow > serves), "{threads:?}");
+    assert!(!threads.contains_key("m@2"), "nobody asked the candidate: {threads:?}");
+}
+
+#[test]
 fn the_rows_of_one_request_count_once_for_drift() {
     let folder = two_versions();
     let keys = "strategy: canary, steps: [ { weight: 50%, hold: 10m } ], analysis: [ { metric: drift, max: \"100\" } ]";
