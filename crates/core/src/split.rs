@@ -132,7 +132,7 @@ pub enum Sticky {
 
 /// One who asks, as far as a split has to know. Nothing of it is looked at for a model without a rollout.
 pub trait Asker {
-    /// The value of a header; of metadata, in gRPC.
+    /// The value of a header, by its name in lower case; of metadata, in gRPC.
     fn header(&self, name: &str) -> Option<&[u8]>;
 
     /// The value of a field at the top of a JSON body, as it is written there; a text without its quotes.

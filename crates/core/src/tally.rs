@@ -123,7 +123,7 @@ pub fn apart(difference: f64) -> usize {
 
 /// The bucket of a time.
 pub fn bucket(time: Duration) -> usize {
-    let microseconds = time.as_nanos() as f64 / 1e3;
+    let microseconds = time.as_secs_f64() * 1e6;
     if microseconds <= 1.0 {
         return 0;
     }

@@ -16,13 +16,13 @@ const RANKED: usize = 16;
 /// The numbers of some rows of a tensor, row by row; `None` where it holds texts.
 fn numbers(tensor: &Tensor) -> Option<Vec<Vec<f64>>> {
     let rows = tensor.shape().rows().min(ROWS);
-    let all = flat(&tensor.rows(0..rows))?;
+    let all = flat(tensor, rows)?;
     let width = (all.len() / rows.max(1)).max(1);
     Some(all.chunks(width).map(<[f64]>::to_vec).collect())
 }
 
-/// All numbers of a tensor; `None` where it holds texts.
-fn flat(tensor: &Tensor) -> Option<SmallVec<[f64; 16]>> {
+/// The numbers of so many rows, one after another; `None` where it holds texts.
+fn flat(tensor: &Tensor, rows: usize) -> Option<SmallVec<[f64; 16]>> {
     trait Number: Copy {
         fn number(self) -> f64;
     }
@@ -34,7 +34,10 @@ fn flat(tensor: &Tensor) -> Option<SmallVec<[f64; 16]>> {
         i8 => f64::from, i16 => f64::from, i32 => f64::from, i64 => |n: i64| n as f64,
         half::f16 => |n: half::f16| n.to_f64(), half::bf16 => |n: half::bf16| n.to_f64(), f32 => f64::from, f64 => |n: f64| n
     );
-    Some(for_dtype!(tensor.dtype(), T => tensor.values::<T>()?.iter().map(|&n| n.number()).collect(), BYTES => return None))
+    let count = tensor.elements() / tensor.shape().rows().max(1) * rows;
+    Some(
+        for_dtype!(tensor.dtype(), T => tensor.values::<T>()?.iter().take(count).map(|&n| n.number()).collect(), BYTES => return None),
+    )
 }
 
 /// The first numbers of a tensor, as JSON has them: what is none, or endless, as text.
@@ -152,7 +155,7 @@ pub fn bucket(tensor: &Tensor, spec: &TensorSpec) -> Option<usize> {
     if tensor.shape().rows() == 0 {
         return None;
     }
-    let row = flat(&tensor.rows(0..1))?;
+    let row = flat(tensor, 1)?;
     Some(match (&row[..], spec.kind) {
         ([], _) => 0,
         ([one], Kind::Probability) => ((one.clamp(0.0, 1.0) * (ANSWERS - 1) as f64) as usize).min(ANSWERS - 1),

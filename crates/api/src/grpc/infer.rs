@@ -25,7 +25,7 @@ use super::arriving::{self, Arriving};
 use super::codec::Protobuf;
 use super::{ENCODINGS, status, unary};
 use crate::http::answer::{self, Head};
-use crate::http::exchange::aside;
+use crate::http::exchange::{aside, header};
 use crate::http::{Api, caching};
 
 /// How long the caller waits, as gRPC's own header has it.
@@ -205,7 +205,7 @@ struct Sent<'a> {
 
 impl Asker for Sent<'_> {
     fn header(&self, name: &str) -> Option<&[u8]> {
-        self.headers.get(name).map(HeaderValue::as_bytes)
+        header(self.headers, name)
     }
 
     fn field(&self, name: &str) -> Option<Cow<'_, [u8]>> {
