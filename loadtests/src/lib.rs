@@ -7,6 +7,10 @@ use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Values of one figure over the rounds of a run.
 #[derive(Clone, Debug, Default)]
@@ -64,6 +68,8 @@ impl From<Vec<f64>> for Figure {
 pub struct Load {
     /// Answers a second.
     pub rate: f64,
+    /// Answers.
+    pub answers: u64,
     /// The median latency in microseconds.
     pub p50: f64,
     /// The 99th percentile in microseconds.
@@ -77,26 +83,84 @@ pub struct Load {
 /// # Panics
 /// Where wrk is not installed or says something else than it always does.
 pub fn wrk(url: &str, body: &str, connections: usize, seconds: u64, scratch: &Path) -> Load {
+    let child = start_wrk(url, body, connections, seconds, scratch);
+    Load::read(&String::from_utf8_lossy(&child.wait_with_output().expect("wrk ends").stdout))
+}
+
+fn start_wrk(url: &str, body: &str, connections: usize, seconds: u64, scratch: &Path) -> Child {
     let script = scratch.join("post.lua");
     let quoted = body.replace('\\', "\\\\").replace('\'', "\\'");
     let text = format!("wrk.method = 'POST'\nwrk.headers['content-type'] = 'application/json'\nwrk.body = '{quoted}'\n");
     std::fs::write(&script, text).expect("a scratch directory can be written");
-    let threads = 1.to_string();
-    let out = Command::new("wrk")
-        .args(["-t", &threads, "-c", &connections.to_string(), "-d", &format!("{seconds}s"), "--latency", "-s"])
+    // One that is stopped for a while is not to take that for a time-out.
+    let times = ["-d", &format!("{seconds}s"), "--timeout", "1h"].map(String::from);
+    Command::new("wrk")
+        .args(["-t", "1", "-c", &connections.to_string(), "--latency", "-s"])
         .arg(&script)
+        .args(times)
         .arg(url)
-        .output()
-        .expect("wrk is installed (apt-get install wrk)");
-    let text = String::from_utf8_lossy(&out.stdout).into_owned();
-    let after = |word: &str| text.lines().find_map(|line| line.trim().strip_prefix(word)).map(str::trim);
-    let bad = after("Non-2xx or 3xx responses:").and_then(|count| count.parse().ok()).unwrap_or(0);
-    Load {
-        rate: after("Requests/sec:").and_then(|rate| rate.parse().ok()).unwrap_or_else(|| panic!("wrk said: {text}")),
-        p50: after("50%").map_or(0.0, micros),
-        p99: after("99%").map_or(0.0, micros),
-        errors: bad + u64::from(text.contains("Socket errors")),
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("wrk is installed (apt-get install wrk)")
+}
+
+impl Load {
+    fn read(text: &str) -> Self {
+        let after = |word: &str| text.lines().find_map(|line| line.trim().strip_prefix(word)).map(str::trim);
+        let bad = after("Non-2xx or 3xx responses:").and_then(|count| count.parse().ok()).unwrap_or(0);
+        let answers = text.lines().find_map(|line| line.split_once(" requests in ")?.0.trim().parse().ok());
+        Self {
+            rate: after("Requests/sec:").and_then(|rate| rate.parse().ok()).unwrap_or_else(|| panic!("wrk said: {text}")),
+            answers: answers.unwrap_or_else(|| panic!("wrk said: {text}")),
+            p50: after("50%").map_or(0.0, micros),
+            p99: after("99%").map_or(0.0, micros),
+            errors: bad + u64::from(text.contains("Socket errors")),
+        }
     }
+}
+
+/// How long one of several loads runs before the next has its turn: long beside a request, and short beside what others take of a shared
+/// machine, so that each load bears the same part of that.
+const TURN: Duration = Duration::from_millis(100);
+
+/// Posts a body again and again to each of some addresses in turn, [`TURN`] after [`TURN`]. A wrk for each stands still while others have
+/// theirs. Of what it returns, the rates are those of the turns, and times mean nothing.
+///
+/// # Panics
+/// As [`wrk`] does.
+pub fn in_turn(urls: &[String], body: &str, connections: usize, turns: usize, scratch: &Path) -> Vec<Load> {
+    const ENOUGH: u64 = 3_600;
+    let tell = |child: &Child, signal| kill_process(Pid::from_child(child), signal).expect("wrk runs");
+    let start = |url: &String| {
+        let child = start_wrk(url, body, connections, ENOUGH, scratch);
+        // It reads its script and connects.
+        thread::sleep(TURN);
+        tell(&child, Signal::STOP);
+        (child, Duration::ZERO)
+    };
+    let mut loads: Vec<_> = urls.iter().map(start).collect();
+    for turn in 0..turns {
+        let forth = 0..loads.len();
+        // Each is as often before the others as behind them.
+        let order: Vec<usize> = if turn % 2 == 0 { forth.collect() } else { forth.rev().collect() };
+        for place in order {
+            let (child, ran) = &mut loads[place];
+            let began = Instant::now();
+            tell(child, Signal::CONT);
+            thread::sleep(TURN);
+            tell(child, Signal::STOP);
+            *ran += began.elapsed();
+        }
+    }
+    let end = |(child, ran): (Child, Duration)| {
+        tell(&child, Signal::INT);
+        tell(&child, Signal::CONT);
+        let load = Load::read(&String::from_utf8_lossy(&child.wait_with_output().expect("wrk ends").stdout));
+        // Also what it did before its first turn.
+        let rate = load.answers as f64 / (ran + TURN).as_secs_f64();
+        Load { rate, ..load }
+    };
+    loads.into_iter().map(end).collect()
 }
 
 /// A child that ends with this process.

@@ -4,17 +4,21 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use sluicegate_loadtests::{Figure, machine, publish, table, wrk};
+use sluicegate_loadtests::{Figure, both, in_turn, machine, publish, table};
 use sluicegate_testkit::client::{Client, Request};
 use sluicegate_testkit::folder::Folder;
 use sluicegate_testkit::onnx;
 use sluicegate_testkit::process::{Gateway, repository, wait_for, write_config};
 
-// Many and short: what a machine shared with others takes away lasts for seconds, and a ratio is taken within a round.
-const ROUNDS: usize = 25;
-const SECONDS: u64 = 1;
+// What a machine shared with others takes away lasts for seconds: within a round the sides of a ratio have many short turns.
+const ROUNDS: usize = 20;
+/// Turns of a tenth of a second that each has in a round.
+const TURNS: usize = 20;
+/// Turns of callers in a round, which are longer, because a shadow is waited for between them.
+const CALLS: usize = 8;
+const TURN: Duration = Duration::from_millis(200);
 
-/// Callers of rollouts that go wrong, and what each waits between two requests: cores are free, so that a caller waits for the gateway
+/// Callers whose times are told, and what each waits between two requests: cores are free, so that a caller waits for the gateway
 /// and not for another caller.
 const CALLERS: usize = 2;
 const PAUSE: Duration = Duration::from_millis(1);
@@ -101,8 +105,17 @@ struct Callers {
     lost: u64,
 }
 
-fn callers(gateway: &Gateway, model: &str, body: &str) -> Callers {
-    let until = Instant::now() + Duration::from_secs(SECONDS);
+impl Callers {
+    fn add(&mut self, more: Self) {
+        self.stable.extend(more.stable);
+        self.candidate.extend(more.candidate);
+        self.lost += more.lost;
+    }
+}
+
+/// A turn of callers.
+fn call(gateway: &Gateway, model: &str, body: &str) -> Callers {
+    let until = Instant::now() + TURN;
     let one = || {
         let (mut client, request) = (gateway.client(), Request::post(&format!("/models/{model}/predict"), body));
         let mut seen = Callers::default();
@@ -117,16 +130,26 @@ fn callers(gateway: &Gateway, model: &str, body: &str) -> Callers {
         }
         seen
     };
+    let mut sum = Callers::default();
     thread::scope(|scope| {
         let all: Vec<_> = (0..CALLERS).map(|_| scope.spawn(one)).collect();
-        all.into_iter().fold(Callers::default(), |mut sum, one| {
-            let one = one.join().expect("it ends");
-            sum.stable.extend(one.stable);
-            sum.candidate.extend(one.candidate);
-            sum.lost += one.lost;
-            sum
-        })
-    })
+        all.into_iter().for_each(|one| sum.add(one.join().expect("it ends")));
+    });
+    sum
+}
+
+/// Waits until a shadow has nothing left to do.
+fn settle(gateway: &Gateway, model: &str) {
+    let counted = || {
+        let view = gateway.client().get(&format!("/models/{model}/rollout")).expect("an answer").json();
+        view["numbers"]["shadow"].to_string()
+    };
+    let mut before = counted();
+    wait_for("the shadow has seen all copies", || {
+        thread::sleep(Duration::from_millis(30));
+        let now = counted();
+        (std::mem::replace(&mut before, now.clone()) == now).then_some(())
+    });
 }
 
 /// A figure without a rollout and with one, measured in turn.
@@ -147,7 +170,7 @@ impl Pair {
     fn show(&self) -> Vec<String> {
         let within =
             |figure: &Figure| format!("{:.0} ({:.0} to {:.0})", figure.median(), figure.quantile(0.25), figure.quantile(0.75));
-        vec![within(&self.without), within(&self.with), format!("{:.0} %", self.ratio.median())]
+        vec![within(&self.without), within(&self.with), format!("{} %", within(&self.ratio))]
     }
 }
 
@@ -159,8 +182,8 @@ fn ticks() -> (f64, f64) {
     (all.iter().take(8).sum(), all.get(7).copied().unwrap_or_default())
 }
 
-/// The same model beside a rollout of it that goes wrong, as stable's callers see both.
-struct Wrong {
+/// The same model beside a rollout of it, as stable's callers see both.
+struct Beside {
     name: &'static str,
     says: &'static str,
     body: String,
@@ -170,39 +193,50 @@ struct Wrong {
     candidate: Figure,
 }
 
-impl Wrong {
+impl Beside {
     fn new(name: &'static str, says: &'static str, body: &str) -> Self {
         Self { name, says, body: body.to_owned(), p50: Pair::default(), p99: Pair::default(), candidate: Figure::default() }
     }
 
-    fn round(&mut self, round: usize, gateway: &Gateway) -> u64 {
-        let load = |model: &str| callers(gateway, model, &self.body);
+    fn round(&mut self, gateway: &Gateway) -> u64 {
         let quiet = self.name.split('-').next().unwrap_or_default();
-        let (without, with) = sluicegate_loadtests::both(round, || load(quiet), || load(self.name));
-        let lost = without.lost + with.lost;
+        let (mut without, mut with) = (Callers::default(), Callers::default());
+        for turn in 0..CALLS {
+            let shadowed = || {
+                let seen = call(gateway, self.name, &self.body);
+                settle(gateway, self.name);
+                seen
+            };
+            let (one, other) = both(turn, || call(gateway, quiet, &self.body), shadowed);
+            without.add(one);
+            with.add(other);
+        }
         if !with.candidate.is_empty() {
             self.candidate.add(Figure::from(with.candidate).median());
         }
-        let (without, with) = (Figure::from(without.stable), Figure::from(with.stable));
-        self.p50.add(without.median(), with.median());
-        self.p99.add(without.quantile(0.99), with.quantile(0.99));
-        lost
+        let (one, other) = (Figure::from(without.stable), Figure::from(with.stable));
+        self.p50.add(one.median(), other.median());
+        self.p99.add(one.quantile(0.99), other.quantile(0.99));
+        without.lost + with.lost
     }
 }
 
 fn main() {
     let folder = Folder::default();
     let tabular = std::fs::read(repository().join("models/breast-cancer/1/model.onnx")).expect("the sample model is there");
-    for model in ["plain", "split", "halved", "shadow", "single", "single-split"] {
+    for model in ["plain", "plain-split", "halved", "plain-shadow", "single", "single-split"] {
         (1..=2).for_each(|version| folder.publish(model, version, &tabular));
     }
     let index = r#"{"index":7}"#;
     let wide = format!(r#"{{"x":[{}]}}"#, vec!["0.5"; WIDTH].join(","));
-    let mut wrong = [
-        Wrong::new("table-canary", "a candidate that fails each time, at 5 %", index),
-        Wrong::new("table-shadow", "a shadow of all requests that fails each time", index),
-        Wrong::new("mean-canary", "a candidate that has 3,000 steps in place of one, at 5 %", &wide),
-        Wrong::new("mean-shadow", "a shadow of all requests that has 3,000 steps in place of one", &wide),
+    let row = row();
+    let mut beside = [
+        Beside::new("plain-split", "a candidate that is as good, at 5 %", &row),
+        Beside::new("plain-shadow", "a shadow of all requests that is as good", &row),
+        Beside::new("table-canary", "a candidate that fails each time, at 5 %", index),
+        Beside::new("table-shadow", "a shadow of all requests that fails each time", index),
+        Beside::new("mean-canary", "a candidate that has 3,000 steps in place of one, at 5 %", &wide),
+        Beside::new("mean-shadow", "a shadow of all requests that has 3,000 steps in place of one", &wide),
     ];
     for model in ["table", "table-canary", "table-shadow"] {
         folder.publish(model, 1, &onnx::big(1));
@@ -222,9 +256,9 @@ fn main() {
         quiet.concat(),
         "  - { name: single, version: 1, batching: { max_rows: 1 } }\n".to_owned(),
         rollout("single-split", &format!("{canary} }}, batching: {{ max_rows: 1")),
-        rollout("split", canary),
+        rollout("plain-split", canary),
         rollout("halved", &canary.replace("5%", "50%")),
-        rollout("shadow", shadow),
+        rollout("plain-shadow", shadow),
         rollout("table-canary", canary),
         rollout("table-shadow", shadow),
         rollout("mean-canary", canary),
@@ -236,56 +270,49 @@ fn main() {
         let share = |model: &str, share: &str| view(model)["share"] == share;
         let mirrored = |model: &str| view(model)["mirrored"] == "100%";
         share("halved", "50%")
-            && ["split", "single-split", "table-canary", "mean-canary"].iter().all(|model| share(model, "5%"))
-            && ["shadow", "table-shadow", "mean-shadow"].iter().all(|model| mirrored(model))
+            && ["plain-split", "single-split", "table-canary", "mean-canary"].iter().all(|model| share(model, "5%"))
+            && ["plain-shadow", "table-shadow", "mean-shadow"].iter().all(|model| mirrored(model))
     };
     wait_for("the rollouts run", || runs().then_some(()));
     let url = |model: &str| format!("http://{}/models/{model}/predict", gateway.http());
-    let row = row();
-
-    let mut pairs: [Pair; 6] = Default::default();
-    let [single, split, split_p99, halved, shadowed, many_shadowed] = &mut pairs;
+    let mut pairs: [Pair; 4] = Default::default();
+    let [single, split, halved, shadowed] = &mut pairs;
     let (mut errors, mut lost) = (0, 0);
     let before = ticks();
-    for round in 0..ROUNDS {
-        let load = |model: &str, connections| wrk(&url(model), &row, connections, SECONDS, folder.path());
-        let mut beside = |other: &str, than: &str, connections| {
-            let (one, two) = sluicegate_loadtests::both(round, || load(than, connections), || load(other, connections));
-            errors += one.errors + two.errors;
-            (one, two)
+    for _ in 0..ROUNDS {
+        let mut rates = |models: &[&str], connections| {
+            let urls: Vec<String> = models.iter().map(|model| url(model)).collect();
+            let loads = in_turn(&urls, &row, connections, TURNS, folder.path());
+            errors += loads.iter().map(|load| load.errors).sum::<u64>();
+            loads.iter().map(|load| load.rate).collect::<Vec<f64>>()
         };
-        let (without, with) = beside("single-split", "single", 16);
-        single.add(without.rate, with.rate);
-        let (without, with) = beside("split", "plain", 16);
-        split.add(without.rate, with.rate);
-        split_p99.add(without.p99, with.p99);
-        let (without, with) = beside("halved", "plain", 16);
-        halved.add(without.rate, with.rate);
-        let (without, with) = beside("shadow", "plain", 1);
-        shadowed.add(without.p50, with.p50);
-        let (without, with) = beside("shadow", "plain", 16);
-        many_shadowed.add(without.rate, with.rate);
-        lost += wrong.iter_mut().map(|wrong| wrong.round(round, &gateway)).sum::<u64>();
+        let found = rates(&["single", "single-split"], 16);
+        single.add(found[0], found[1]);
+        let found = rates(&["plain", "plain-split", "halved", "plain-shadow"], 16);
+        split.add(found[0], found[1]);
+        halved.add(found[0], found[2]);
+        shadowed.add(found[0], found[3]);
+        lost += beside.iter_mut().map(|beside| beside.round(&gateway)).sum::<u64>();
     }
     let after = ticks();
     let stolen = (after.1 - before.1) / (after.0 - before.0);
     assert!(errors == 0 && lost == 0, "{errors} errors and {lost} lost requests: the figures are of something else");
     assert!(runs(), "a rollout ended while it was measured");
-    let shadow = view("shadow")["numbers"]["shadow"].clone();
+    let shadow = view("plain-shadow")["numbers"]["shadow"].clone();
     let (back, answers, lost) = rollbacks(&tabular);
     assert!(lost == 0, "{lost} of {answers} requests were lost in rollbacks");
     let line = |name: &str, pair: &Pair| [vec![name.into()], pair.show()].concat();
-    let goes_wrong = |wrong: &Wrong| {
-        let candidate = if wrong.candidate.is_empty() { "-".into() } else { wrong.candidate.show(0) };
-        [line(&format!("{}: p50", wrong.says), &wrong.p50), vec![candidate]].concat()
+    let its_p50 = |beside: &Beside| {
+        let candidate = if beside.candidate.is_empty() { "-".into() } else { beside.candidate.show(0) };
+        [line(&format!("{}: p50", beside.says), &beside.p50), vec![candidate]].concat()
     };
-    let its_p99 = |wrong: &Wrong| [line("the same: p99", &wrong.p99), vec![String::new()]].concat();
-    let wrong: Vec<_> = wrong.iter().flat_map(|wrong| [goes_wrong(wrong), its_p99(wrong)]).collect();
+    let its_p99 = |beside: &Beside| [line("the same: p99", &beside.p99), vec![String::new()]].concat();
+    let seen: Vec<_> = beside.iter().flat_map(|beside| [its_p50(beside), its_p99(beside)]).collect();
     let page = format!(
-        "# What a rollout costs\n\n{}. Load generators on the same machine, {ROUNDS} rounds of {SECONDS} s each, the two sides of a line in turn; medians with the \
-         quartiles, and the median of the ratios within a round. The machine is one that others have a part of: they took {:.1} % of its time. 30 numbers as JSON, gradient boosting, wrk:\n\n{}\n\
+        "# What a rollout costs\n\n{}. Load generators on the same machine, {ROUNDS} rounds, in each {TURNS} turns of a tenth of a second for each side of a line; medians with the \
+         quartiles, those of the ratios too, which are taken within a round. The machine is one that others have a part of: they took {:.1} % of its time. 30 numbers as JSON, gradient boosting, wrk:\n\n{}\n\
          Errors: 0. Copies compared: {}, dropped because there was no room: {}.\n\n\
-         ## Rollouts that go wrong\n\n{CALLERS} callers that wait {} ms between two requests. Latencies in microseconds of those that the split gave to stable, \
+         ## What callers see\n\n{CALLERS} callers that wait {} ms between two requests, in turns of {} ms. Latencies in microseconds of those that the split gave to stable, \
          beside the same model without a rollout; the last column has the median of those that it gave to the candidate. No request was lost.\n\n{}\n\
          ## Rollbacks\n\n{ROLLBACKS} rollbacks by hand of a candidate that has half of the requests, four connections asking all the time, the state in SQLite: \
          the last request that the candidate answered was sent {} ms after the decision (median, smallest and largest; a decision's time has whole milliseconds). \
@@ -297,16 +324,15 @@ fn main() {
             &[
                 line("split at 5 %, 16 connections, a run for each request, answers/s", single),
                 line("the same with batches, which the candidate's requests leave, answers/s", split),
-                line("the same, p99, us", split_p99),
                 line("split at 50 %, where each version has half as many requests to batch, answers/s", halved),
-                line("shadow of all requests, 1 connection, p50, us", shadowed),
-                line("the same, 16 connections, answers/s", many_shadowed),
+                line("shadow of all requests, 16 connections, answers/s", shadowed),
             ]
         ),
         shadow["compared"],
         shadow["dropped"],
         PAUSE.as_millis(),
-        table(&["rollout", "without", "with", "ratio", "the candidate's callers, p50"], &wrong),
+        TURN.as_millis(),
+        table(&["rollout", "without", "with", "ratio", "the candidate's callers, p50"], &seen),
         back.show(1),
     );
     publish("rollouts", &page);
