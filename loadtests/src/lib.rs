@@ -92,12 +92,9 @@ fn start_wrk(url: &str, body: &str, connections: usize, seconds: u64, scratch: &
     let quoted = body.replace('\\', "\\\\").replace('\'', "\\'");
     let text = format!("wrk.method = 'POST'\nwrk.headers['content-type'] = 'application/json'\nwrk.body = '{quoted}'\n");
     std::fs::write(&script, text).expect("a scratch directory can be written");
-    // One that is stopped for a while is not to take that for a time-out.
-    let times = ["-d", &format!("{seconds}s"), "--timeout", "1h"].map(String::from);
     Command::new("wrk")
-        .args(["-t", "1", "-c", &connections.to_string(), "--latency", "-s"])
+        .args(["-t", "1", "-c", &connections.to_string(), "-d", &format!("{seconds}s"), "--latency", "-s"])
         .arg(&script)
-        .args(times)
         .arg(url)
         .stdout(Stdio::piped())
         .spawn()
@@ -139,11 +136,11 @@ pub fn in_turn(urls: &[String], body: &str, connections: usize, turns: usize, sc
         (child, Duration::ZERO)
     };
     let mut loads: Vec<_> = urls.iter().map(start).collect();
-    for turn in 0..turns {
-        let forth = 0..loads.len();
-        // Each is as often before the others as behind them.
-        let order: Vec<usize> = if turn % 2 == 0 { forth.collect() } else { forth.rev().collect() };
-        for place in order {
+    let mut order: Vec<usize> = (0..loads.len()).collect();
+    for _ in 0..turns {
+        // By chance, so that nobody's turn is behind the same one more often than another's: what that left in caches, or to do, counts.
+        fastrand::shuffle(&mut order);
+        for &place in &order {
             let (child, ran) = &mut loads[place];
             let began = Instant::now();
             tell(child, Signal::CONT);
@@ -152,9 +149,13 @@ pub fn in_turn(urls: &[String], body: &str, connections: usize, turns: usize, sc
             *ran += began.elapsed();
         }
     }
-    let end = |(child, ran): (Child, Duration)| {
-        tell(&child, Signal::INT);
+    let end = |(mut child, ran): (Child, Duration)| {
         tell(&child, Signal::CONT);
+        // Once for the thread that asks, and once for the one that sleeps meanwhile: who gets a signal is chance.
+        while child.try_wait().expect("it is ours").is_none() {
+            tell(&child, Signal::INT);
+            thread::sleep(TURN / 10);
+        }
         let load = Load::read(&String::from_utf8_lossy(&child.wait_with_output().expect("wrk ends").stdout));
         // Also what it did before its first turn.
         let rate = load.answers as f64 / (ran + TURN).as_secs_f64();
