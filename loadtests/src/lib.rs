@@ -50,6 +50,11 @@ impl Figure {
         self.quantile(0.5)
     }
 
+    /// `median (lower to upper quartile)`.
+    pub fn quartiles(&self, digits: usize) -> String {
+        format!("{:.digits$} ({:.digits$} to {:.digits$})", self.median(), self.quantile(0.25), self.quantile(0.75))
+    }
+
     /// `median (smallest to largest)`.
     pub fn show(&self, digits: usize) -> String {
         format!("{:.digits$} ({:.digits$} to {:.digits$})", self.median(), self.quantile(0.0), self.quantile(1.0))

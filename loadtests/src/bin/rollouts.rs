@@ -11,11 +11,12 @@ use sluicegate_testkit::onnx;
 use sluicegate_testkit::process::{Gateway, repository, wait_for, write_config};
 
 // What a machine shared with others takes away lasts for seconds: within a round the sides of a ratio have many short turns.
-const ROUNDS: usize = 20;
+const ROUNDS: usize = 15;
+const CONNECTIONS: usize = 16;
 /// Turns of a tenth of a second that each has in a round.
-const TURNS: usize = 20;
+const TURNS: usize = 10;
 /// Turns of callers in a round, which are longer, because a shadow is waited for between them.
-const CALLS: usize = 8;
+const CALLS: usize = 6;
 const TURN: Duration = Duration::from_millis(200);
 
 /// Callers whose times are told, and what each waits between two requests: cores are free, so that a caller waits for the gateway
@@ -168,9 +169,7 @@ impl Pair {
     }
 
     fn show(&self) -> Vec<String> {
-        let within =
-            |figure: &Figure| format!("{:.0} ({:.0} to {:.0})", figure.median(), figure.quantile(0.25), figure.quantile(0.75));
-        vec![within(&self.without), within(&self.with), format!("{} %", within(&self.ratio))]
+        vec![self.without.quartiles(0), self.with.quartiles(0), format!("{} %", self.ratio.quartiles(1))]
     }
 }
 
@@ -224,7 +223,7 @@ impl Beside {
 fn main() {
     let folder = Folder::default();
     let tabular = std::fs::read(repository().join("models/breast-cancer/1/model.onnx")).expect("the sample model is there");
-    for model in ["plain", "plain-split", "halved", "plain-shadow", "single", "single-split"] {
+    for model in ["plain", "plain-again", "plain-split", "halved", "plain-shadow", "single", "single-again", "single-split"] {
         (1..=2).for_each(|version| folder.publish(model, version, &tabular));
     }
     let index = r#"{"index":7}"#;
@@ -246,7 +245,7 @@ fn main() {
         folder.publish(model, 1, &onnx::slow(WIDTH, 1));
         folder.publish(model, 2, &onnx::slow(WIDTH, STEPS));
     }
-    let quiet = ["plain", "table", "mean"].map(|name| format!("  - {{ name: {name}, version: 1 }}\n"));
+    let quiet = ["plain", "plain-again", "table", "mean"].map(|name| format!("  - {{ name: {name}, version: 1 }}\n"));
     let rollout = |name: &str, keys: &str| format!("  - {{ name: {name}, version: 1, rollout: {{ candidate: 2, {keys} }} }}\n");
     // Nothing ends these by itself: they are to be measured.
     let canary = "strategy: canary, steps: [ { weight: 5%, pause: true } ], analysis: [ { metric: error_rate, max: 100% } ]";
@@ -254,7 +253,9 @@ fn main() {
     let config = [
         "models:\n".to_owned(),
         quiet.concat(),
-        "  - { name: single, version: 1, batching: { max_rows: 1 } }\n".to_owned(),
+        ["single", "single-again"]
+            .map(|name| format!("  - {{ name: {name}, version: 1, batching: {{ max_rows: 1 }} }}\n"))
+            .concat(),
         rollout("single-split", &format!("{canary} }}, batching: {{ max_rows: 1")),
         rollout("plain-split", canary),
         rollout("halved", &canary.replace("5%", "50%")),
@@ -264,41 +265,44 @@ fn main() {
         rollout("mean-canary", canary),
         rollout("mean-shadow", shadow),
     ];
-    let gateway = Gateway::start(&folder, &config.concat());
-    let view = |model: &str| gateway.client().get(&format!("/models/{model}/rollout")).expect("an answer").json();
-    let runs = || {
-        let share = |model: &str, share: &str| view(model)["share"] == share;
-        let mirrored = |model: &str| view(model)["mirrored"] == "100%";
-        share("halved", "50%")
-            && ["plain-split", "single-split", "table-canary", "mean-canary"].iter().all(|model| share(model, "5%"))
-            && ["plain-shadow", "table-shadow", "mean-shadow"].iter().all(|model| mirrored(model))
-    };
-    wait_for("the rollouts run", || runs().then_some(()));
-    let url = |model: &str| format!("http://{}/models/{model}/predict", gateway.http());
-    let mut pairs: [Pair; 4] = Default::default();
-    let [single, split, halved, shadowed] = &mut pairs;
-    let (mut errors, mut lost) = (0, 0);
+    let mut pairs: [Pair; 6] = Default::default();
+    let [single_again, single, again, split, halved, shadowed] = &mut pairs;
+    let (mut errors, mut lost, mut compared, mut dropped) = (0, 0, 0, 0);
     let before = ticks();
     for _ in 0..ROUNDS {
-        let mut rates = |models: &[&str], connections| {
-            let urls: Vec<String> = models.iter().map(|model| url(model)).collect();
-            let loads = in_turn(&urls, &row, connections, TURNS, folder.path());
+        // Anew in each round: two copies of one model differ by some percent for as long as they live, by where their memory lies.
+        let gateway = Gateway::start(&folder, &config.concat());
+        let view = |model: &str| gateway.client().get(&format!("/models/{model}/rollout")).expect("an answer").json();
+        let runs = || {
+            let share = |model: &str, share: &str| view(model)["share"] == share;
+            let mirrored = |model: &str| view(model)["mirrored"] == "100%";
+            share("halved", "50%")
+                && ["plain-split", "single-split", "table-canary", "mean-canary"].iter().all(|model| share(model, "5%"))
+                && ["plain-shadow", "table-shadow", "mean-shadow"].iter().all(|model| mirrored(model))
+        };
+        wait_for("the rollouts run", || runs().then_some(()));
+        let mut rates = |models: &[&str]| {
+            let url = |model: &&str| format!("http://{}/models/{model}/predict", gateway.http());
+            let loads = in_turn(&models.iter().map(url).collect::<Vec<_>>(), &row, CONNECTIONS, TURNS, folder.path());
             errors += loads.iter().map(|load| load.errors).sum::<u64>();
             loads.iter().map(|load| load.rate).collect::<Vec<f64>>()
         };
-        let found = rates(&["single", "single-split"], 16);
-        single.add(found[0], found[1]);
-        let found = rates(&["plain", "plain-split", "halved", "plain-shadow"], 16);
-        split.add(found[0], found[1]);
-        halved.add(found[0], found[2]);
-        shadowed.add(found[0], found[3]);
+        let found = rates(&["single", "single-again", "single-split"]);
+        single_again.add(found[0], found[1]);
+        single.add(found[0], found[2]);
+        let found = rates(&["plain", "plain-again", "plain-split", "halved", "plain-shadow"]);
+        for (place, pair) in [&mut *again, split, halved, shadowed].into_iter().enumerate() {
+            pair.add(found[0], found[place + 1]);
+        }
         lost += beside.iter_mut().map(|beside| beside.round(&gateway)).sum::<u64>();
+        assert!(runs(), "a rollout ended while it was measured");
+        let shadow = &view("plain-shadow")["numbers"]["shadow"];
+        compared += shadow["compared"].as_u64().unwrap_or_default();
+        dropped += shadow["dropped"].as_u64().unwrap_or_default();
     }
     let after = ticks();
     let stolen = (after.1 - before.1) / (after.0 - before.0);
     assert!(errors == 0 && lost == 0, "{errors} errors and {lost} lost requests: the figures are of something else");
-    assert!(runs(), "a rollout ended while it was measured");
-    let shadow = view("plain-shadow")["numbers"]["shadow"].clone();
     let (back, answers, lost) = rollbacks(&tabular);
     assert!(lost == 0, "{lost} of {answers} requests were lost in rollbacks");
     let line = |name: &str, pair: &Pair| [vec![name.into()], pair.show()].concat();
@@ -309,7 +313,7 @@ fn main() {
     let its_p99 = |beside: &Beside| [line("the same: p99", &beside.p99), vec![String::new()]].concat();
     let seen: Vec<_> = beside.iter().flat_map(|beside| [its_p50(beside), its_p99(beside)]).collect();
     let page = format!(
-        "# What a rollout costs\n\n{}. Load generators on the same machine, {ROUNDS} rounds, in each {TURNS} turns of a tenth of a second for each side of a line; medians with the \
+        "# What a rollout costs\n\n{}. Load generators on the same machine, {CONNECTIONS} connections, {ROUNDS} rounds with new gateways, in each {TURNS} turns of a tenth of a second for each side of a line; medians with the \
          quartiles, those of the ratios too, which are taken within a round. The machine is one that others have a part of: they took {:.1} % of its time. 30 numbers as JSON, gradient boosting, wrk:\n\n{}\n\
          Errors: 0. Copies compared: {}, dropped because there was no room: {}.\n\n\
          ## What callers see\n\n{CALLERS} callers that wait {} ms between two requests, in turns of {} ms. Latencies in microseconds of those that the split gave to stable, \
@@ -322,14 +326,16 @@ fn main() {
         table(
             &["figure", "without a rollout", "with one", "ratio"],
             &[
-                line("split at 5 %, 16 connections, a run for each request, answers/s", single),
-                line("the same with batches, which the candidate's requests leave, answers/s", split),
+                line("another copy of the model, a run for each request, answers/s", single_again),
+                line("split at 5 %, a run for each request, answers/s", single),
+                line("another copy of the model, with batches, answers/s", again),
+                line("split at 5 %, with batches, which the candidate's requests leave, answers/s", split),
                 line("split at 50 %, where each version has half as many requests to batch, answers/s", halved),
-                line("shadow of all requests, 16 connections, answers/s", shadowed),
+                line("shadow of all requests, answers/s", shadowed),
             ]
         ),
-        shadow["compared"],
-        shadow["dropped"],
+        compared,
+        dropped,
         PAUSE.as_millis(),
         TURN.as_millis(),
         table(&["rollout", "without", "with", "ratio", "the candidate's callers, p50"], &seen),

@@ -13,9 +13,9 @@ use sluicegate_proto::otlp::opentelemetry::proto::collector::trace::v1::ExportTr
 use sluicegate_testkit::folder::Folder;
 use sluicegate_testkit::process::{Gateway, repository};
 
-const ROUNDS: usize = 15;
+const ROUNDS: usize = 25;
 /// Turns of a tenth of a second that each has in a round.
-const TURNS: usize = 20;
+const TURNS: usize = 15;
 const CONNECTIONS: usize = 16;
 const MODEL: &str = "breast-cancer";
 
@@ -28,44 +28,48 @@ fn main() {
     let endpoint = format!("http://{}", receive(received.clone()));
     let models = repository().join("models");
     let config = format!("registries: {{ local: {{ type: directory, path: '{}' }} }}", models.display());
-    let gateways = CASES.map(|(_, ratio)| {
-        let scratch = Folder::default();
-        let sampler = [
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
-            ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
-            ("OTEL_TRACES_SAMPLER_ARG", ratio.unwrap_or_default()),
-        ];
-        let gateway = Gateway::start_with(&scratch, &config, if ratio.is_some() { &sampler } else { &[] });
-        (gateway, scratch)
-    });
-    let example = gateways[0].0.client().get(&format!("/models/{MODEL}")).expect("an answer").json()["example"].to_string();
     let mut rates: [Figure; CASES.len()] = Default::default();
     let mut ratios: [Figure; CASES.len()] = Default::default();
+    let mut told = [(0.0, 0.0); CASES.len()];
     let mut errors = 0;
-    let urls = gateways.each_ref().map(|(gateway, _)| format!("http://{}/models/{MODEL}/predict", gateway.http()));
     for _ in 0..ROUNDS {
-        let mut round = |cases: &[usize]| {
-            let urls: Vec<String> = cases.iter().map(|&case| urls[case].clone()).collect();
-            let loads = in_turn(&urls, &example, CONNECTIONS, TURNS, gateways[0].1.path());
+        // Anew in each round: two processes of the same program differ by some percent for as long as they live, by where their memory lies.
+        let gateways = CASES.map(|(_, ratio)| {
+            let scratch = Folder::default();
+            let sampler = [
+                ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+                ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
+                ("OTEL_TRACES_SAMPLER_ARG", ratio.unwrap_or_default()),
+            ];
+            let gateway = Gateway::start_with(&scratch, &config, if ratio.is_some() { &sampler } else { &[] });
+            (gateway, scratch)
+        });
+        let about = gateways[0].0.client().get(&format!("/models/{MODEL}")).expect("an answer").json();
+        let mut measure = |cases: &[usize]| {
+            let url = |&case: &usize| format!("http://{}/models/{MODEL}/predict", gateways[case].0.http());
+            let urls: Vec<String> = cases.iter().map(url).collect();
+            let loads = in_turn(&urls, &about["example"].to_string(), CONNECTIONS, TURNS, gateways[0].1.path());
             for (&case, load) in cases.iter().zip(&loads) {
                 rates[case].add(load.rate);
                 ratios[case].add(100.0 * load.rate / loads[0].rate);
                 errors += load.errors;
             }
         };
-        round(&[0, 1, 2]);
+        measure(&[0, 1, 2]);
         // Apart, because what one leaves to be sent runs on into the next one's turn.
-        round(&[0, 3]);
+        measure(&[0, 3]);
+        for (told, (gateway, _)) in told.iter_mut().zip(&gateways) {
+            let spans = |outcome| gateway.metric("sluicegate_trace_spans_total", &[("outcome", outcome)]);
+            *told = (told.0 + spans("sent"), told.1 + spans("dropped"));
+        }
     }
-    let spans = |gateway: &Gateway, outcome| gateway.metric("sluicegate_trace_spans_total", &[("outcome", outcome)]);
     let row = |case: usize| {
-        let gateway = &gateways[case].0;
-        let told = format!("{:.0} / {:.0}", spans(gateway, "sent"), spans(gateway, "dropped"));
-        vec![CASES[case].0.to_owned(), rates[case].show(0), ratios[case].show(1), told]
+        let spans = format!("{:.0} / {:.0}", told[case].0, told[case].1);
+        vec![CASES[case].0.to_owned(), rates[case].quartiles(0), ratios[case].quartiles(1), spans]
     };
     let page = format!(
-        "# What traces cost\n\n{}. wrk on the same machine, {CONNECTIONS} connections, {ROUNDS} rounds of {TURNS} turns of a tenth of a second for each; medians \
-         with the smallest and the largest, and the ratio of each round to its own first case. `{MODEL}`: 30 named numbers as JSON, \
+        "# What traces cost\n\n{}. wrk on the same machine, {CONNECTIONS} connections, {ROUNDS} rounds with new gateways, in each {TURNS} turns of a tenth of a second for each; medians \
+         with the quartiles, those of the ratios too, which are to the first case of the same round. `{MODEL}`: 30 named numbers as JSON, \
          gradient boosting. The receiver of traces is in the process of the measurement, and shares the machine too.\n\n{}\n\
          Errors: {errors}. Spans received: {}. Dropped are spans for which the queue of 2,048 had no room: a thread that gets no processor sends none.\n",
         machine(),
