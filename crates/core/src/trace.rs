@@ -14,6 +14,10 @@ use crate::Code;
 /// Spans of one trace that wait for its end; more are handed over before it, as those of a long stream.
 const TOGETHER: usize = 64;
 
+/// Spans that a request commonly has, and what is said of it: lists that grow are copied.
+const SPANS: usize = 8;
+const SAID: usize = 20;
+
 /// Longest `tracestate` that is taken over from a caller, as the recommendation has it.
 const MAX_STATE: usize = 512;
 
@@ -266,8 +270,8 @@ impl Trace {
     /// A request at this place, asked for by this caller.
     pub fn new(sink: Arc<dyn Sink>, place: Place, parent: Option<TraceParent>, state: Option<&str>) -> Self {
         let state = state.filter(|state| !state.is_empty() && state.len() <= MAX_STATE).map(Arc::from);
-        let whole = Arc::new(Whole { state, spans: Mutex::default(), sink });
-        Self(Arc::new(Node { place, parent, is_part: false, whole, said: Mutex::default() }))
+        let whole = Arc::new(Whole { state, spans: Mutex::new(Vec::with_capacity(SPANS)), sink });
+        Self(Arc::new(Node { place, parent, is_part: false, whole, said: Mutex::new(Vec::with_capacity(SAID)) }))
     }
 
     /// A part of it that has parts of its own.

@@ -24,7 +24,7 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
-/// Longest text of a caller's that is told.
+/// Longest text of a caller's that is told, in bytes.
 const MAX_TEXT: usize = 256;
 
 /// Decides which requests are traced.
@@ -99,12 +99,13 @@ impl Tracer {
             trace.say("url.scheme", "http");
             What::Request { route: self.route(path), status: None }
         };
+        let header = HeaderValue::from_str(&trace.header()).ok();
         // Who logs says this place, and not the caller's.
-        if let Ok(header) = HeaderValue::from_str(&trace.header()) {
+        if let Some(header) = header.clone() {
             request.headers_mut().insert(TRACEPARENT, header);
         }
         request.extensions_mut().insert(trace.clone());
-        Some(Box::new(Traced { trace, began: Instant::now(), what }))
+        Some(Box::new(Traced { trace, header, began: Instant::now(), what }))
     }
 
     /// A path with names in the places of models and versions, so that there are few.
@@ -130,12 +131,14 @@ impl Tracer {
 }
 
 fn short(text: &str) -> String {
-    text.chars().take(MAX_TEXT).collect()
+    text[..text.floor_char_boundary(MAX_TEXT)].to_owned()
 }
 
 /// A request that is traced. Its span ends with it.
 pub struct Traced {
     trace: Trace,
+    /// Its place, as callers are told.
+    header: Option<HeaderValue>,
     began: Instant,
     what: What,
 }
@@ -150,7 +153,7 @@ impl Traced {
     pub fn answered<B>(&mut self, answer: &mut Response<B>) {
         let http = answer.status().as_u16();
         let headers = answer.headers_mut();
-        if let Ok(header) = HeaderValue::from_str(&self.trace.header()) {
+        if let Some(header) = self.header.take() {
             headers.insert(TRACEPARENT, header);
         }
         if let Some(id) = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()) {

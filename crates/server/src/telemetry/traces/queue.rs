@@ -1,5 +1,6 @@
 //! Spans on their way to the thread that sends them: bounded, and full is a normal answer.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use metrics::counter;
@@ -22,7 +23,10 @@ pub(super) struct Queue {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    spans: Vec<Span>,
+    /// As they were handed over, so that none is copied while others wait for the lock.
+    handed: VecDeque<Vec<Span>>,
+    /// How many those are.
+    spans: usize,
     closed: Option<Instant>,
 }
 
@@ -30,15 +34,35 @@ impl Sink for Queue {
     /// A trace of which a part has no room is dropped whole: what would be left of it is of no use.
     fn take(&self, spans: Vec<Span>) {
         let mut waiting = self.waiting.lock();
-        if spans.len() > self.most - waiting.spans.len() {
+        if spans.len() > self.most - waiting.spans {
             drop(waiting);
             tell("dropped", spans.len());
             return;
         }
-        waiting.spans.extend(spans);
-        if waiting.spans.len() >= self.batch {
+        waiting.spans += spans.len();
+        waiting.handed.push_back(spans);
+        if waiting.spans >= self.batch {
             self.more.notify_one();
         }
+    }
+}
+
+impl Waiting {
+    /// Takes so many out, or all that there are.
+    fn first(&mut self, most: usize) -> Vec<Span> {
+        let mut taken = Vec::with_capacity(most.min(self.spans));
+        while let Some(mut spans) = self.handed.pop_front() {
+            let room = most - taken.len();
+            if spans.len() > room {
+                self.handed.push_front(spans.split_off(room));
+            }
+            taken.append(&mut spans);
+            if taken.len() == most {
+                break;
+            }
+        }
+        self.spans -= taken.len();
+        taken
     }
 }
 
@@ -58,14 +82,13 @@ impl Queue {
         let mut waiting = self.waiting.lock();
         loop {
             let until = Instant::now() + self.delay;
-            while waiting.spans.len() < self.batch && waiting.closed.is_none() {
+            while waiting.spans < self.batch && waiting.closed.is_none() {
                 if self.more.wait_until(&mut waiting, until).timed_out() {
                     break;
                 }
             }
-            if !waiting.spans.is_empty() || waiting.closed.is_some() {
-                let count = waiting.spans.len().min(self.batch);
-                return waiting.spans.drain(..count).collect();
+            if waiting.spans > 0 || waiting.closed.is_some() {
+                return waiting.first(self.batch);
             }
         }
     }

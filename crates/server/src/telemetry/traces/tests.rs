@@ -95,7 +95,7 @@ impl Sink for Kept {
 fn span(what: What, answer: Option<Response<()>>) -> Span {
     let kept = Arc::new(Kept::default());
     let trace = Trace::new(kept.clone(), Place::new(), None, None);
-    let mut traced = Traced { trace, began: Instant::now(), what };
+    let mut traced = Traced { trace, header: None, began: Instant::now(), what };
     if let Some(mut answer) = answer {
         traced.answered(&mut answer);
     }
