@@ -16,7 +16,7 @@ use crate::metric::{self, Form};
 use crate::{Code, Digest, ModelName};
 
 /// Copies of each counter, so that threads on different cores do not fight for one cache line.
-pub(crate) const SHARDS: usize = 4;
+pub const SHARDS: usize = 4;
 
 /// Versions whose last counts are kept after they were freed, for the next scrape.
 const KEPT: usize = 32;
@@ -86,7 +86,8 @@ pub(crate) fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-pub(crate) fn shard() -> usize {
+/// The calling thread's copy, one of [`SHARDS`].
+pub fn shard() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local!(static MINE: Cell<usize> = Cell::new(NEXT.fetch_add(1, Relaxed) % SHARDS));
     MINE.get()

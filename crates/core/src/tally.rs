@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::meter::{SHARDS, shard};
 use crate::split::Variant;
 
 /// Buckets of a time: 16 to each doubling, from 1 microsecond to 134 seconds. A bucket is 4.4 % wide.
@@ -21,8 +22,8 @@ pub const DIFFERENCES: usize = 65;
 /// What is counted of one rollout by one replica.
 #[derive(Default)]
 pub struct Tally {
-    stable: Arm,
-    candidate: Arm,
+    stable: [Arm; SHARDS],
+    candidate: [Arm; SHARDS],
     /// What is counted of the pairs of answers to one request.
     pub shadow: Shadow,
     fallen: AtomicU64,
@@ -38,8 +39,9 @@ pub struct Shadow {
     differences: Buckets<DIFFERENCES>,
 }
 
-/// What is counted of one variant.
+/// What threads of one shard count of one variant.
 #[derive(Default)]
+#[repr(align(64))]
 pub struct Arm {
     drawn: AtomicU64,
     answered: AtomicU64,
@@ -137,12 +139,13 @@ pub fn bound(bucket: usize) -> f64 {
 }
 
 impl Tally {
-    /// What is counted of a variant.
+    /// Where the calling thread counts a variant.
     pub fn arm(&self, variant: Variant) -> &Arm {
-        match variant {
+        let arms = match variant {
             Variant::Stable => &self.stable,
             Variant::Candidate => &self.candidate,
-        }
+        };
+        &arms[shard()]
     }
 
     /// Stable answered what the candidate had failed.
@@ -157,7 +160,8 @@ impl Tally {
 
     /// The numbers so far.
     pub fn numbers(&self) -> Numbers {
-        Numbers { stable: self.stable.counts(), candidate: self.candidate.counts(), shadow: self.shadow.counts() }
+        let sum = |arms: &[Arm]| arms.iter().fold(Counts::default(), |sum, arm| sum.zip(&arm.counts(), u64::saturating_add));
+        Numbers { stable: sum(&self.stable), candidate: sum(&self.candidate), shadow: self.shadow.counts() }
     }
 }
 
@@ -347,5 +351,21 @@ mod tests {
         assert_eq!(counts.shadow.differences.len(), 33);
         assert_eq!((counts.candidate.tried(), counts.candidate.times.iter().sum::<u64>()), (2, 1));
         assert_eq!(counts.stable.answers.len(), ANSWERS);
+    }
+
+    #[test]
+    fn what_each_thread_counts_is_in_the_sum() {
+        let tally = Tally::default();
+        std::thread::scope(|scope| {
+            for _ in 0..2 * SHARDS {
+                scope.spawn(|| {
+                    tally.arm(Variant::Stable).answered(Duration::from_millis(1));
+                    tally.arm(Variant::Candidate).failed();
+                });
+            }
+        });
+        let (numbers, all) = (tally.numbers(), 2 * SHARDS as u64);
+        assert_eq!((numbers.stable.answered, numbers.stable.times.iter().sum::<u64>()), (all, all));
+        assert_eq!((numbers.candidate.failed, numbers.candidate.answered), (all, 0));
     }
 }

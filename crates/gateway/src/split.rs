@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use sluicegate_core::meter::{SHARDS, shard};
 use sluicegate_core::split::{Asker, Lot, Share, Sticky, Variant};
 use sluicegate_core::tally::Tally;
 use sluicegate_core::{Code, Error, Fault, ModelName, Result};
@@ -20,6 +21,7 @@ use crate::shadow::Mirror;
 pub const OVERRIDE: &str = "x-sluicegate-variant";
 
 /// How the requests of one model are split.
+#[derive(Clone)]
 pub struct Split {
     /// What makes its draws differ from those of other rollouts.
     pub salt: Arc<str>,
@@ -43,17 +45,18 @@ pub struct Split {
     pub tally: Arc<Tally>,
 }
 
-/// The splits of all models that roll out.
+/// The splits of all models that roll out. Each request holds its own, and threads on different cores would fight for one count of who
+/// does: each has a copy.
 #[derive(Clone, Default)]
-pub struct Splits(Arc<ArcSwap<HashMap<ModelName, Arc<Split>>>>);
+pub struct Splits(Arc<ArcSwap<HashMap<ModelName, [Arc<Split>; SHARDS]>>>);
 
 impl Splits {
     /// Sets how a model's requests are split from now on; `None` where they no longer are.
-    pub fn set(&self, model: &ModelName, split: Option<&Arc<Split>>) {
+    pub fn set(&self, model: &ModelName, split: Option<&Split>) {
         self.0.rcu(|splits| {
             let mut next = HashMap::clone(splits);
             match split {
-                Some(split) => next.insert(model.clone(), split.clone()),
+                Some(split) => next.insert(model.clone(), std::array::from_fn(|_| Arc::new(split.clone()))),
                 None => next.remove(model),
             };
             next
@@ -68,7 +71,7 @@ impl Splits {
     /// How a model's requests are split.
     pub fn of(&self, model: &str) -> Option<Arc<Split>> {
         let splits = self.0.load();
-        if splits.is_empty() { None } else { splits.get(model).cloned() }
+        if splits.is_empty() { None } else { splits.get(model).map(|copies| copies[shard()].clone()) }
     }
 }
 

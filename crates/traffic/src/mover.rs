@@ -182,7 +182,7 @@ impl Mover {
             tally: self.tally.tally.clone(),
         };
         // Also after the end: the versions are named until the registry has what is decided as the one that answers.
-        self.splits.set(model, Some(&Arc::new(split)));
+        self.splits.set(model, Some(&split));
     }
 
     /// The model has no rollout any more.
