@@ -289,10 +289,11 @@ fn main() {
         };
         let found = rates(&["single", "single-again", "single-split"]);
         single_again.add(found[0], found[1]);
-        single.add(found[0], found[2]);
+        single.add(f64::midpoint(found[0], found[1]), found[2]);
         let found = rates(&["plain", "plain-again", "plain-split", "halved", "plain-shadow"]);
-        for (place, pair) in [&mut *again, split, halved, shadowed].into_iter().enumerate() {
-            pair.add(found[0], found[place + 1]);
+        again.add(found[0], found[1]);
+        for (pair, rate) in [&mut *split, halved, shadowed].into_iter().zip(&found[2..]) {
+            pair.add(f64::midpoint(found[0], found[1]), *rate);
         }
         lost += beside.iter_mut().map(|beside| beside.round(&gateway)).sum::<u64>();
         assert!(runs(), "a rollout ended while it was measured");
@@ -314,7 +315,7 @@ fn main() {
     let seen: Vec<_> = beside.iter().flat_map(|beside| [its_p50(beside), its_p99(beside)]).collect();
     let page = format!(
         "# What a rollout costs\n\n{}. Load generators on the same machine, {CONNECTIONS} connections, {ROUNDS} rounds with new gateways, in each {TURNS} turns of a tenth of a second for each side of a line; medians with the \
-         quartiles, those of the ratios too, which are taken within a round. The machine is one that others have a part of: they took {:.1} % of its time. 30 numbers as JSON, gradient boosting, wrk:\n\n{}\n\
+         quartiles, those of the ratios too, which are taken within a round, to the mean of two copies of the model where there are two. The machine is one that others have a part of: they took {:.1} % of its time. 30 numbers as JSON, gradient boosting, wrk:\n\n{}\n\
          Errors: 0. Copies compared: {}, dropped because there was no room: {}.\n\n\
          ## What callers see\n\n{CALLERS} callers that wait {} ms between two requests, in turns of {} ms. Latencies in microseconds of those that the split gave to stable, \
          beside the same model without a rollout; the last column has the median of those that it gave to the candidate. No request was lost.\n\n{}\n\
