@@ -125,7 +125,7 @@ impl Load {
 /// machine, so that each load bears the same part of that.
 const TURN: Duration = Duration::from_millis(100);
 
-/// Posts a body again and again to each of some addresses in turn, [`TURN`] after [`TURN`]. A wrk for each stands still while others have
+/// Posts a body again and again to each of some addresses in turn, a tenth of a second each time. A wrk for each stands still while others have
 /// theirs. Of what it returns, the rates are those of the turns, and times mean nothing.
 ///
 /// # Panics
