@@ -49,19 +49,17 @@ impl Sink for Queue {
 
 impl Waiting {
     /// Takes so many out, or all that there are.
-    fn first(&mut self, most: usize) -> Vec<Span> {
-        let mut taken = Vec::with_capacity(most.min(self.spans));
-        while let Some(mut spans) = self.handed.pop_front() {
-            let room = most - taken.len();
+    fn first(&mut self, most: usize) -> Vec<Vec<Span>> {
+        let mut room = most.min(self.spans);
+        self.spans -= room;
+        let mut taken = Vec::new();
+        while let Some(mut spans) = self.handed.pop_front_if(|_| room > 0) {
             if spans.len() > room {
                 self.handed.push_front(spans.split_off(room));
             }
-            taken.append(&mut spans);
-            if taken.len() == most {
-                break;
-            }
+            room -= spans.len();
+            taken.push(spans);
         }
-        self.spans -= taken.len();
         taken
     }
 }
@@ -88,7 +86,9 @@ impl Queue {
                 }
             }
             if waiting.spans > 0 || waiting.closed.is_some() {
-                return waiting.first(self.batch);
+                let taken = waiting.first(self.batch);
+                drop(waiting);
+                return taken.into_iter().flatten().collect();
             }
         }
     }
@@ -139,7 +139,9 @@ mod tests {
     #[test]
     fn what_waits_at_the_end_is_given_to_the_last() {
         let queue = queue(100, 4);
-        queue.take(spans(6));
+        // The second trace goes in two parts, because no more than four spans may go together.
+        queue.take(spans(3));
+        queue.take(spans(3));
         queue.close();
         let sizes: Vec<usize> = (0..3).map(|_| queue.next().len()).collect();
         assert_eq!(sizes, [4, 2, 0]);
