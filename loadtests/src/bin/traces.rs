@@ -33,7 +33,7 @@ fn main() {
     let mut told = [(0.0, 0.0); CASES.len()];
     let mut errors = 0;
     for _ in 0..ROUNDS {
-        // Anew in each round: two processes of the same program differ by some percent for as long as they live, by where their memory lies.
+        // Anew in each round: two processes of the same program differ by some percent for as long as they live.
         let gateways = CASES.map(|(_, ratio)| {
             let scratch = Folder::default();
             let sampler = [
