@@ -2,9 +2,9 @@
 
 use std::time::{Instant, SystemTime};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use prost::Message;
 use sluicegate_core::trace::{Kind, Span, Value};
-use sluicegate_proto::otlp::opentelemetry::proto::collector::trace::v1::ExportTraceServiceRequest;
 use sluicegate_proto::otlp::opentelemetry::proto::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
 use sluicegate_proto::otlp::opentelemetry::proto::resource::v1 as resource;
 use sluicegate_proto::otlp::opentelemetry::proto::trace::v1 as otlp;
@@ -36,19 +36,54 @@ impl Resource {
     }
 
     /// Spans as they are sent.
-    pub(super) fn request(&self, spans: Vec<Span>) -> ExportTraceServiceRequest {
-        // Spans have a clock that only goes forwards; where that stands now, the wall's clock says.
-        let (now, wall) = (Instant::now(), SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
-        let time = |at: Instant| {
-            let since = wall.saturating_sub(now.saturating_duration_since(at)) + at.saturating_duration_since(now);
-            u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
-        };
+    pub(super) fn request(&self, spans: Vec<Bytes>) -> Request {
         let scope = InstrumentationScope { name: "sluicegate".to_owned(), version: VERSION.to_owned(), ..Default::default() };
-        let spans = spans.into_iter().map(|span| message(span, &time)).collect();
-        let scope_spans = vec![otlp::ScopeSpans { scope: Some(scope), spans, schema_url: String::new() }];
-        let resource_spans = otlp::ResourceSpans { resource: Some(self.0.clone()), scope_spans, schema_url: String::new() };
-        ExportTraceServiceRequest { resource_spans: vec![resource_spans] }
+        let scope_spans = Some(ScopeSpans { scope: Some(scope), spans });
+        Request { resource_spans: Some(ResourceSpans { resource: Some(self.0.clone()), scope_spans }) }
     }
+}
+
+/// `ExportTraceServiceRequest` with spans that are encoded already: a message within another one is on the wire as bytes are.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Request {
+    #[prost(message, optional, tag = "1")]
+    resource_spans: Option<ResourceSpans>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ResourceSpans {
+    #[prost(message, optional, tag = "1")]
+    resource: Option<resource::Resource>,
+    #[prost(message, optional, tag = "2")]
+    scope_spans: Option<ScopeSpans>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ScopeSpans {
+    #[prost(message, optional, tag = "1")]
+    scope: Option<InstrumentationScope>,
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    spans: Vec<Bytes>,
+}
+
+/// Room for the spans of a common trace.
+const ROOM: usize = 2048;
+
+/// Each span as the message that it is sent as.
+pub(super) fn encoded(spans: Vec<Span>) -> Vec<Bytes> {
+    // Spans have a clock that only goes forwards; where that stands now, the wall's clock says.
+    let (now, wall) = (Instant::now(), SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
+    let time = |at: Instant| {
+        let since = wall.saturating_sub(now.saturating_duration_since(at)) + at.saturating_duration_since(now);
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    };
+    let mut all = BytesMut::with_capacity(ROOM);
+    let encode = |span| {
+        // A buffer in memory grows as it has to.
+        let _ = message(span, &time).encode(&mut all);
+        all.split().freeze()
+    };
+    spans.into_iter().map(encode).collect()
 }
 
 fn message(span: Span, time: &impl Fn(Instant) -> u64) -> otlp::Span {

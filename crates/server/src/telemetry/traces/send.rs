@@ -7,7 +7,7 @@ use axum::http::uri::PathAndQuery;
 use prost::Message;
 use sluicegate_core::{Code, Error, Result};
 use sluicegate_outbound::{Address, Failure, Secret, collector};
-use sluicegate_proto::otlp::opentelemetry::proto::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
+use sluicegate_proto::otlp::opentelemetry::proto::collector::trace::v1::ExportTraceServiceResponse;
 use tokio::runtime::Handle;
 use tonic::client::Grpc;
 use tonic::metadata::{MetadataMap, MetadataValue};
@@ -15,7 +15,7 @@ use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic_prost::ProstCodec;
 
 use super::LAST;
-use super::otlp::Resource;
+use super::otlp::{Request, Resource, encoded};
 use super::queue::{Queue, tell};
 use crate::config::otel::{Otel, Protocol, Traces};
 
@@ -59,7 +59,7 @@ impl Sender {
                 return;
             }
             let count = spans.len();
-            let (sent, refused, given_up) = self.deliver(&self.resource.request(spans), count);
+            let (sent, refused, given_up) = self.deliver(&self.resource.request(encoded(spans)), count);
             for (outcome, count) in [("sent", sent), ("refused", refused), ("given_up", given_up)] {
                 if count > 0 {
                     tell(outcome, count);
@@ -73,7 +73,7 @@ impl Sender {
     }
 
     /// How many were sent, refused and given up.
-    fn deliver(&mut self, request: &ExportTraceServiceRequest, count: usize) -> (usize, usize, usize) {
+    fn deliver(&mut self, request: &Request, count: usize) -> (usize, usize, usize) {
         let deadline = Instant::now() + self.timeout;
         let mut pause = PAUSE;
         loop {
@@ -101,7 +101,7 @@ impl Sender {
 
 impl Receiver {
     /// How many spans the receiver refused.
-    fn send(&self, request: &ExportTraceServiceRequest, timeout: Duration) -> Result<usize, Failure> {
+    fn send(&self, request: &Request, timeout: Duration) -> Result<usize, Failure> {
         let answer = match self {
             Self::Http { address, headers } => {
                 let answer = collector::send(address, headers, &request.encode_to_vec(), timeout)?;
@@ -122,11 +122,7 @@ impl Receiver {
     }
 }
 
-async fn call(
-    channel: Channel,
-    metadata: MetadataMap,
-    message: ExportTraceServiceRequest,
-) -> Result<ExportTraceServiceResponse, tonic::Status> {
+async fn call(channel: Channel, metadata: MetadataMap, message: Request) -> Result<ExportTraceServiceResponse, tonic::Status> {
     let mut client = Grpc::new(channel);
     client.ready().await.map_err(|error| tonic::Status::unavailable(error.to_string()))?;
     let request = tonic::Request::from_parts(metadata, tonic::Extensions::default(), message);

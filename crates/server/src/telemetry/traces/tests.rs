@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use axum::http::{Request, Response};
 use parking_lot::Mutex;
+use prost::Message;
 use sluicegate_core::trace::Sink;
+use sluicegate_proto::otlp::opentelemetry::proto::collector::trace::v1::ExportTraceServiceRequest;
 
-use super::otlp::Resource;
+use super::otlp::{Resource, encoded};
 use super::*;
 use crate::config::otel::{Protocol, Traces};
 
@@ -126,7 +128,10 @@ fn a_fault_of_the_server_and_a_caller_who_left_are_failures_and_a_fault_of_the_c
 fn a_message_has_the_times_of_the_walls_clock() {
     let (began, otel) = (Instant::now(), Otel::default());
     let span = Span::new(Place { trace: 1, span: 2 }, "batch", began, began + Duration::from_micros(5));
-    let request = Resource::of(&otel).request(vec![span.linked([Place { trace: 3, span: 4 }])]);
+    let sent = Resource::of(&otel).request(encoded(vec![span.linked([Place { trace: 3, span: 4 }])])).encode_to_vec();
+    let request = ExportTraceServiceRequest::decode(&sent[..]).expect("the message of the receivers");
+    let resource = request.resource_spans[0].resource.as_ref().expect("a resource");
+    assert_eq!(resource.attributes[0].key, "service.name");
     let span = &request.resource_spans[0].scope_spans[0].spans[0];
     assert_eq!((&span.trace_id[..], &span.span_id[..]), (&1u128.to_be_bytes()[..], &2u64.to_be_bytes()[..]));
     assert_eq!((&span.links[0].trace_id[..], &span.links[0].span_id[..]), (&3u128.to_be_bytes()[..], &4u64.to_be_bytes()[..]));
