@@ -21,7 +21,7 @@ MINILM_ONNX := .models/minilm-onnx/1/model.onnx
 # The tests of the whole process, tests/*.rs: they run once on each engine.
 PROMISES := $(patsubst tests/%.rs,--test=%,$(wildcard tests/*.rs))
 
-# Safetensors too; `make serve` leaves them out, to be there soon. What is tested is built by BINARY, and by nothing else.
+# Safetensors and tract too; `make serve` leaves them out, to be there soon. What is tested is built by BINARY, and by nothing else.
 FEATURES := --features sluicegate-server/candle,sluicegate-tests/candle
 BINARY   := cargo build --locked --package sluicegate-server --features candle
 
@@ -51,7 +51,7 @@ help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 serve: need-rust onnxruntime ## fetch what is missing, build, and serve models/
-	cargo build --locked
+	cargo build --locked --no-default-features
 	target/debug/sluicegate serve --models models
 
 release: need-rust ## the binary for production: target/release/sluicegate
@@ -120,6 +120,7 @@ fmt: need-rust ## format the code
 lint: need-rust ## formatting and clippy, with warnings denied
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked $(FEATURES) -- -D warnings
+	cargo clippy --locked --no-default-features -- -D warnings
 
 docs: need-rust ## the documents of the code, with warnings denied
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked $(FEATURES)

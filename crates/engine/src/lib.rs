@@ -16,6 +16,7 @@ mod onnx;
 #[cfg(feature = "text")]
 mod reading;
 mod sentence;
+#[cfg(feature = "tract")]
 mod tract;
 mod wire;
 

@@ -8,7 +8,7 @@ use sluicegate_core::{Code, Error, Result};
 
 use crate::graph::Graph;
 use crate::onnx::Library;
-use crate::{Device, Engine, EngineChoice, Options, onnx, tract};
+use crate::{Device, Engine, EngineChoice, Options, onnx};
 
 /// Where the ONNX Runtime library is looked for. The first of these that is there, and new enough, is taken.
 ///
@@ -69,6 +69,14 @@ fn reading(opened: Opened, model: &ModelFile<'_>, options: &Options) -> Result<O
     Ok(Opened { remark: (is_there && options.text.tokenize).then(|| remark.to_owned()), ..opened })
 }
 
+#[cfg(feature = "tract")]
+use crate::tract::open as with_tract;
+
+#[cfg(not(feature = "tract"))]
+fn with_tract(_: &ModelFile<'_>, _: &Graph, _: &Options) -> Result<Opened> {
+    Err(Error::new(Code::NoEngine, "this build has no tract: build with --features tract"))
+}
+
 /// A model that an engine has loaded.
 pub struct Opened {
     /// What really runs it: `onnxruntime`, `tract` or `candle`.
@@ -100,7 +108,7 @@ impl Engines {
         Ok(Self { onnxruntime: onnx::find(search)? })
     }
 
-    /// The engine that is always there, alone.
+    /// The engine that looks for no library, alone.
     pub fn tract_only() -> Self {
         Self { onnxruntime: Err("it was not looked for".to_owned()) }
     }
@@ -112,9 +120,12 @@ impl Engines {
 
     /// A line for the log: what was found, or why not.
     pub fn describe(&self) -> String {
+        let tract = cfg!(feature = "tract");
         match &self.onnxruntime {
-            Ok(library) => format!("onnxruntime {} ({}), tract", library.version, library.path.display()),
-            Err(why) => format!("tract alone; onnxruntime is not used: {why}"),
+            Ok(library) => {
+                format!("onnxruntime {} ({}){}", library.version, library.path.display(), if tract { ", tract" } else { "" })
+            }
+            Err(why) => format!("{}; onnxruntime is not used: {why}", if tract { "tract alone" } else { "nothing for ONNX" }),
         }
     }
 
@@ -147,14 +158,14 @@ impl Engines {
             (EngineChoice::OnnxRuntime | EngineChoice::TensorRt, _) | (EngineChoice::Auto, Device::Cuda(_)) => {
                 return with_onnxruntime();
             }
-            (EngineChoice::Tract, _) => return tract::open(model, &graph, options),
+            (EngineChoice::Tract, _) => return with_tract(model, &graph, options),
             (EngineChoice::Candle, _) | (EngineChoice::Auto, Device::Auto | Device::Cpu) => {}
         }
         let first = match with_onnxruntime() {
-            Ok(opened) => return Ok(opened),
-            Err(error) => error,
+            Err(error) if cfg!(feature = "tract") => error,
+            answer => return answer,
         };
-        match tract::open(model, &graph, options) {
+        match with_tract(model, &graph, options) {
             Ok(opened) => Ok(Opened { fallback: Some(first.message().to_owned()), ..opened }),
             Err(second) => Err(Error::new(Code::LoadFailed, format!("onnxruntime: {first}; tract: {second}"))),
         }

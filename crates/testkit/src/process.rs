@@ -70,14 +70,15 @@ pub fn binary() -> &'static Path {
     })
 }
 
-/// Whether no source that cargo lists for the binary was changed after it, and candle is among them where the test is for it.
+/// Whether no source that cargo lists for the binary was changed after it, and it has the engines that the test is for.
 fn is_fresh(binary: &Path) -> bool {
     let changed = |path: &Path| path.metadata().and_then(|meta| meta.modified()).ok();
     let (Some(built), Ok(list)) = (changed(binary), std::fs::read_to_string(binary.with_extension("d"))) else { return false };
     let sources = list.split_once(": ").map_or("", |(_, sources)| sources);
     let sources: Vec<&Path> = sources.split_whitespace().map(Path::new).collect();
-    let has_candle = sources.iter().any(|source| source.ends_with("engine/src/candle.rs"));
-    has_candle == cfg!(feature = "candle")
+    let has = |engine| sources.iter().any(|source| source.ends_with(engine));
+    has("engine/src/tract.rs")
+        && has("engine/src/candle.rs") == cfg!(feature = "candle")
         && sources.into_iter().all(|source| changed(source).is_some_and(|time: SystemTime| time <= built))
 }
 
