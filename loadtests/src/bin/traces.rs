@@ -1,7 +1,7 @@
 //! What traces cost: one tabular row over HTTP by a gateway that tells none, one that tells 1 % and one that tells all, in one run.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 use axum::Router;
 use axum::routing::post;
@@ -16,6 +16,8 @@ const ROUNDS: usize = 25;
 /// Turns of a tenth of a second that each has in a round.
 const TURNS: usize = 15;
 const CONNECTIONS: usize = 16;
+/// Messages that are kept in a round, in which some seven hundred come.
+const MESSAGES: usize = 10_000;
 const MODEL: &str = "breast-cancer";
 
 /// What is measured: a name, and the part of requests that is traced. The first two are alike, to show what chance does.
@@ -23,8 +25,8 @@ const CASES: [(&str, Option<&str>); 4] =
     [("no receiver named", None), ("the same once more", None), ("1 %", Some("0.01")), ("100 %", Some("1"))];
 
 fn main() {
-    let taken = Arc::new(Mutex::new(Vec::new()));
-    let endpoint = format!("http://{}", receive(taken.clone()));
+    let (keep, taken) = sync_channel(MESSAGES);
+    let endpoint = format!("http://{}", receive(keep));
     let mut received = 0;
     let models = repository().join("models");
     let config = format!("registries: {{ local: {{ type: directory, path: '{}' }} }}", models.display());
@@ -67,7 +69,7 @@ fn main() {
             *told = (told.0 + spans("sent"), told.1 + spans("dropped"));
         }
         // Between the rounds: a receiver is elsewhere, and what it does with spans is not for the gateway to pay.
-        received += taken.lock().unwrap_or_else(PoisonError::into_inner).drain(..).map(spans).sum::<usize>();
+        received += taken.try_iter().map(spans).sum::<usize>();
     }
     let row = |case: usize| {
         let spans = format!("{:.0} / {:.0}", told[case].0, told[case].1);
@@ -93,12 +95,12 @@ fn spans(body: Bytes) -> usize {
 }
 
 /// A receiver on a thread of its own, which keeps what it gets.
-fn receive(taken: Arc<Mutex<Vec<Bytes>>>) -> SocketAddr {
-    let (tell, told) = std::sync::mpsc::sync_channel(1);
+fn receive(taken: SyncSender<Bytes>) -> SocketAddr {
+    let (tell, told) = sync_channel(1);
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async move {
-            let take = move |body: Bytes| async move { taken.lock().unwrap_or_else(PoisonError::into_inner).push(body) };
+            let take = move |body: Bytes| async move { taken.try_send(body).expect("there is room") };
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
             tell.send(listener.local_addr().expect("an address")).expect("the measurement waits for it");
             axum::serve(listener, Router::new().route("/v1/traces", post(take))).await.expect("it serves");
