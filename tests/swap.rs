@@ -224,7 +224,9 @@ fn is_overtaken(folder: &Folder, gateway: &Gateway, old: u64, count: usize) -> b
     let (mut client, new) = (gateway.client(), old + 1);
     let (old_text, new_text) = (old.to_string(), new.to_string());
     let asked = thread::spawn(move || client.request(&slow_request("m", count)).expect("an answer"));
-    wait_for("a request in flight", || (gateway.status()["in_flight"] == 1 || asked.is_finished()).then_some(()));
+    // Its version is that which is there when all of it has come: from then on its rows wait.
+    let waiting = || gateway.metric("sluicegate_queue_rows", &[("model", "m"), ("version", &old_text)]) > 0.0;
+    wait_for("a request that waits for its version", || (waiting() || asked.is_finished()).then_some(()));
     folder.publish("m", new, &slow());
     wait_for("the new version answers", || (gateway.model("m")["default_version"] == *new_text).then_some(()));
     let left = |state: &String| ["draining", "gone"].contains(&state.as_str());
