@@ -4,9 +4,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use nix::sys::ptrace;
-use nix::sys::wait::{WaitPidFlag, waitpid};
-use nix::unistd::Pid;
 use sluicegate_loadtests::{Figure, both, in_turn, machine, publish, table};
 use sluicegate_testkit::client::{Client, Request};
 use sluicegate_testkit::folder::Folder;
@@ -30,9 +27,6 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// The columns of a model that takes its time, and the steps of one that takes too much.
 const WIDTH: usize = 64;
 const STEPS: usize = 3_000;
-
-/// A version on threads of its own, which can be stopped; a candidate's callers wait for a 40th of the time.
-const OWN: &str = "batching: { execution: threads, queue_timeout: 200ms";
 
 /// Rollbacks that are timed.
 const ROLLBACKS: usize = 30;
@@ -94,37 +88,6 @@ fn rollbacks(tabular: &[u8]) -> (Figure, u64, u64) {
         over.store(true, Ordering::Relaxed);
     });
     (figure, answers.into_inner(), lost.into_inner())
-}
-
-/// The threads of versions, which stand still until this is dropped, as those of an engine do that hangs.
-struct Hung(Vec<Pid>);
-
-impl Hung {
-    fn new(gateway: &Gateway, versions: &[&str]) -> nix::Result<Self> {
-        let mut hung = Self(Vec::new());
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", gateway.id())).expect("it runs");
-        for task in tasks.filter_map(Result::ok) {
-            let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
-            let thread = task.file_name().to_str().and_then(|id| id.parse().ok()).map(Pid::from_raw);
-            if let Some(thread) = thread.filter(|_| versions.contains(&name.trim_end())) {
-                ptrace::seize(thread, ptrace::Options::empty())?;
-                ptrace::interrupt(thread)?;
-                waitpid(thread, Some(WaitPidFlag::__WALL))?;
-                hung.0.push(thread);
-            }
-        }
-        assert!(hung.0.len() >= versions.len(), "versions run on threads of their own, and these are {:?}", hung.0);
-        Ok(hung)
-    }
-}
-
-impl Drop for Hung {
-    fn drop(&mut self) {
-        for thread in &self.0 {
-            // A process that has ended has none left.
-            let _ = ptrace::detach(*thread, None);
-        }
-    }
 }
 
 /// A row for the tabular model, as a caller of its typed route sends it.
@@ -263,19 +226,7 @@ impl Beside {
 fn main() {
     let folder = Folder::default();
     let tabular = std::fs::read(repository().join("models/breast-cancer/1/model.onnx")).expect("the sample model is there");
-    for model in [
-        "plain",
-        "plain-again",
-        "plain-split",
-        "halved",
-        "plain-shadow",
-        "single",
-        "single-again",
-        "single-split",
-        "hung",
-        "hung-canary",
-        "hung-shadow",
-    ] {
+    for model in ["plain", "plain-again", "plain-split", "halved", "plain-shadow", "single", "single-again", "single-split"] {
         (1..=2).for_each(|version| folder.publish(model, version, &tabular));
     }
     let index = r#"{"index":7}"#;
@@ -286,8 +237,6 @@ fn main() {
         Beside::new("plain-shadow", "a shadow of all requests that is as good", &row),
         Beside::new("table-canary", "a candidate that fails each time, at 5 %", index),
         Beside::new("table-shadow", "a shadow of all requests that fails each time", index),
-        Beside::new("hung-canary", "a candidate that hangs, at 5 %", &row),
-        Beside::new("hung-shadow", "a shadow of all requests that hangs", &row),
         Beside::new("mean-canary", "a candidate that has 3,000 steps in place of one, at 5 %", &wide),
         Beside::new("mean-shadow", "a shadow of all requests that has 3,000 steps in place of one", &wide),
     ];
@@ -317,9 +266,6 @@ fn main() {
         rollout("table-canary", canary),
         rollout("table-shadow", shadow),
         rollout("mean-canary", canary),
-        format!("  - {{ name: hung, version: 1, {OWN} }} }}\n"),
-        rollout("hung-canary", &format!("{canary}, fallback_after: 2.5% }}, {OWN}")),
-        rollout("hung-shadow", &format!("{shadow} }}, {OWN}")),
         rollout("mean-shadow", shadow),
     ];
     let mut pairs: [Pair; 6] = Default::default();
@@ -334,10 +280,8 @@ fn main() {
             let share = |model: &str, share: &str| view(model)["share"] == share;
             let mirrored = |model: &str| view(model)["mirrored"] == "100%";
             share("halved", "50%")
-                && ["plain-split", "single-split", "table-canary", "mean-canary", "hung-canary"]
-                    .iter()
-                    .all(|model| share(model, "5%"))
-                && ["plain-shadow", "table-shadow", "mean-shadow", "hung-shadow"].iter().all(|model| mirrored(model))
+                && ["plain-split", "single-split", "table-canary", "mean-canary"].iter().all(|model| share(model, "5%"))
+                && ["plain-shadow", "table-shadow", "mean-shadow"].iter().all(|model| mirrored(model))
         };
         wait_for("the rollouts run", || runs().then_some(()));
         let mut rates = |models: &[&str]| {
@@ -354,9 +298,7 @@ fn main() {
         for (pair, rate) in [&mut *split, halved, shadowed].into_iter().zip(&found[2..]) {
             pair.add(f64::midpoint(found[0], found[1]), *rate);
         }
-        let hung = Hung::new(&gateway, &["hung-canary@2", "hung-shadow@2"]).expect("a child's threads may be stopped");
         lost += beside.iter_mut().map(|beside| beside.round(&gateway)).sum::<u64>();
-        drop(hung);
         assert!(runs(), "a rollout ended while it was measured");
         let shadow = &view("plain-shadow")["numbers"]["shadow"];
         compared += shadow["compared"].as_u64().unwrap_or_default();
