@@ -35,11 +35,19 @@ pub(crate) struct Post<'a> {
     pub(crate) timeout: Duration,
     /// Most bytes of the answer that are read.
     pub(crate) most: usize,
+    /// Whether the connection is kept for the next.
+    pub(crate) again: bool,
 }
 
+/// For what is asked once in seconds or less often, which has no use for connections that wait.
+static ONCE: LazyLock<Agent> = LazyLock::new(|| agent(0));
+
+/// For what is told again and again.
+static AGAIN: LazyLock<Agent> = LazyLock::new(|| agent(1));
+
 /// A redirect could lead what was signed, or the password, to a stranger; a proxy would come from the environment, which is read
-/// elsewhere; and what asks once in seconds has no use for connections that wait.
-static AGENT: LazyLock<Agent> = LazyLock::new(|| {
+/// elsewhere.
+fn agent(kept: usize) -> Agent {
     let tls = TlsConfig::builder()
         .root_certs(RootCerts::PlatformVerifier)
         .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()))
@@ -48,17 +56,17 @@ static AGENT: LazyLock<Agent> = LazyLock::new(|| {
         .http_status_as_error(false)
         .max_redirects(0)
         .proxy(None)
-        .max_idle_connections(0)
+        .max_idle_connections(kept)
         .user_agent(concat!("sluicegate/", env!("CARGO_PKG_VERSION")))
         .tls_config(tls)
         .build();
     Agent::new_with_config(config)
-});
+}
 
 impl Post<'_> {
     /// Sends it and waits for the answer.
     pub(crate) fn send(&self) -> Result<Answer, Failure> {
-        let mut request = AGENT.post(self.address.uri());
+        let mut request = if self.again { &AGAIN } else { &ONCE }.post(self.address.uri());
         for (name, value) in self.headers {
             request = request.header(*name, value);
         }

@@ -16,7 +16,7 @@ const MOST: usize = 64 * 1024;
 pub fn send(address: &Address, headers: &[(String, Secret)], body: &[u8], timeout: Duration) -> Result<Vec<u8>, Failure> {
     let own = headers.iter().map(|(name, value)| (name.as_str(), value.expose().to_owned()));
     let headers: Vec<_> = own.chain([("content-type", "application/x-protobuf".to_owned())]).collect();
-    let answer = Post { address, headers: &headers, body, timeout, most: MOST }.send()?;
+    let answer = Post { address, headers: &headers, body, timeout, most: MOST, again: true }.send()?;
     match answer.status {
         200..300 => answer.body,
         status => {

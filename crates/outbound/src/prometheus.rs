@@ -56,7 +56,7 @@ pub fn query(address: &Address, expression: &str, timeout: Duration) -> Result<O
     // Told to the server too, so that it does not go on with what nobody waits for.
     let body = format!("query={}&timeout={}ms", encode(expression), timeout.as_millis());
     let headers = [("content-type", "application/x-www-form-urlencoded".to_owned())];
-    let post = Post { address: &address, headers: &headers, body: body.as_bytes(), timeout, most: MOST + 1 };
+    let post = Post { address: &address, headers: &headers, body: body.as_bytes(), timeout, most: MOST + 1, again: false };
     let unasked = |why: String| Error::new(Code::Io, format!("Prometheus was not asked: {why}"));
     let answer = post.send().map_err(|failure| unasked(failure.why))?;
     let body = answer.body.map_err(|failure| unasked(failure.why))?;

@@ -187,7 +187,7 @@ impl Lane {
         }
         let left = self.state.lock().until.map(|until| until.saturating_duration_since(Instant::now()));
         let timeout = self.hook.timeout.min(left.unwrap_or(Duration::MAX));
-        Post { address: &self.hook.url, headers: &headers, body: &letter.body, timeout, most: ANSWER }.send()
+        Post { address: &self.hook.url, headers: &headers, body: &letter.body, timeout, most: ANSWER, again: false }.send()
     }
 
     /// Waits for so long; false as soon as it is to end.
