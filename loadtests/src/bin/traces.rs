@@ -35,19 +35,16 @@ fn main() {
     let mut told = [(0.0, 0.0); CASES.len()];
     let mut errors = 0;
     for _ in 0..ROUNDS {
-        // Anew in each round: two processes of the same program differ by some percent for as long as they live.
-        let gateways = CASES.map(|(_, ratio)| {
-            let scratch = Folder::default();
-            let sampler = [
-                ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
-                ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
-                ("OTEL_TRACES_SAMPLER_ARG", ratio.unwrap_or_default()),
-            ];
-            let gateway = Gateway::start_with(&scratch, &config, if ratio.is_some() { &sampler } else { &[] });
-            (gateway, scratch)
-        });
+        // Anew in each round: two processes of the same program differ by some percent for as long as they live. In an order by chance too:
+        // the one that is started first answers some percent more than those after it, whatever they do.
+        let mut order: Vec<usize> = (0..CASES.len()).collect();
+        fastrand::shuffle(&mut order);
+        let mut gateways: Vec<_> = order.iter().map(|&case| (case, start(CASES[case].1, &endpoint, &config))).collect();
+        gateways.sort_by_key(|(case, _)| *case);
+        let gateways: Vec<_> = gateways.into_iter().map(|(_, started)| started).collect();
         let about = gateways[0].0.client().get(&format!("/models/{MODEL}")).expect("an answer").json();
-        let mut measure = |cases: &[usize]| {
+        let mut measure = |mut cases: Vec<usize>| {
+            fastrand::shuffle(&mut cases);
             let url = |&case: &usize| format!("http://{}/models/{MODEL}/predict", gateways[case].0.http());
             let urls: Vec<String> = cases.iter().map(url).collect();
             let loads = in_turn(&urls, &about["example"].to_string(), CONNECTIONS, TURNS, gateways[0].1.path());
@@ -61,9 +58,9 @@ fn main() {
                 errors += load.errors;
             }
         };
-        measure(&[0, 1, 2]);
+        measure(vec![0, 1, 2]);
         // Apart, because what one leaves to be sent runs on into the next one's turn.
-        measure(&[0, 3]);
+        measure(vec![0, 3]);
         for (told, (gateway, _)) in told.iter_mut().zip(&gateways) {
             let spans = |outcome| gateway.metric("sluicegate_trace_spans_total", &[("outcome", outcome)]);
             *told = (told.0 + spans("sent"), told.1 + spans("dropped"));
@@ -92,6 +89,17 @@ fn main() {
 fn spans(body: Bytes) -> usize {
     let request = ExportTraceServiceRequest::decode(body).expect("a request of OTLP");
     request.resource_spans.iter().flat_map(|spans| &spans.scope_spans).map(|spans| spans.spans.len()).sum()
+}
+
+fn start(ratio: Option<&str>, endpoint: &str, config: &str) -> (Gateway, Folder) {
+    let scratch = Folder::default();
+    let sampler = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint),
+        ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
+        ("OTEL_TRACES_SAMPLER_ARG", ratio.unwrap_or_default()),
+    ];
+    let gateway = Gateway::start_with(&scratch, config, if ratio.is_some() { &sampler } else { &[] });
+    (gateway, scratch)
 }
 
 /// A receiver on a thread of its own, which keeps what it gets.
