@@ -201,13 +201,15 @@ fn traced(
     let traces = || entries.iter().filter_map(|entry| entry.payload.trace.as_ref());
     let first = traces().next()?;
     let place = Place::new();
-    let about = [
+    let attributes = vec![
         (trace::BATCH_SIZE, rows.into()),
         (trace::BATCH_REQUESTS, entries.len().into()),
         (trace::BATCH_LEFT, left.name().into()),
     ];
-    let span = Span::new(place, "batch", began, began + took).with(first.said()).with(about);
-    first.beside(span.linked(traces().map(Trace::place)).with_error(error));
+    let links = traces().map(Trace::place).collect();
+    let span =
+        Span { id: place.span, version: first.version(), attributes, links, error, ..Span::new("batch", began, began + took) };
+    first.beside(place.trace, span);
     Some(ticket::Batch { place, rows })
 }
 

@@ -1,6 +1,7 @@
 //! A request that is traced: its place in a W3C trace, and the spans that it gathers on its way.
 //!
-//! What is not sampled has none of this: it pays one look at a `None` in each stage.
+//! What is not sampled has none of this: it pays one look at a `None` in each stage. What is sampled pays for what is written down here on
+//! its way, by code and in memory that few requests use and no cache keeps: so little is, and what it is called is for whoever sends it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,15 +9,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 
 use crate::Code;
 
 /// Spans of one trace that wait for its end; more are handed over before it, as those of a long stream.
 const TOGETHER: usize = 64;
 
-/// Spans that a request commonly has, and what is said of it: lists that grow are copied.
+/// Spans that a request commonly has: a list that grows is copied.
 const SPANS: usize = 8;
-const SAID: usize = 20;
 
 /// Longest `tracestate` that is taken over from a caller, as the recommendation has it.
 const MAX_STATE: usize = 512;
@@ -57,13 +58,34 @@ impl TraceParent {
         let place = Place { trace, span: u64::try_from(span).ok()? };
         (trace != 0 && span != 0).then_some(Self { place, sampled: flags & 1 == 1 })
     }
+
+    /// The header's value.
+    pub fn header(&self) -> [u8; 55] {
+        let mut header = *b"00-................................-................-00";
+        write_hex(&mut header[3..35], self.place.trace);
+        write_hex(&mut header[36..52], self.place.span.into());
+        header[54] += u8::from(self.sampled);
+        header
+    }
 }
 
 impl fmt::Display for TraceParent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Place { trace, span } = self.place;
-        write!(f, "00-{trace:032x}-{span:016x}-{:02x}", u8::from(self.sampled))
+        f.write_str(std::str::from_utf8(&self.header()).map_err(|_| fmt::Error)?)
     }
+}
+
+/// The last digits of a number, in as many places as there are.
+fn write_hex(places: &mut [u8], mut number: u128) {
+    for place in places.iter_mut().rev() {
+        *place = b"0123456789abcdef"[(number & 15) as usize];
+        number >>= 4;
+    }
+}
+
+/// Any but 0. A range is drawn from by rejection, which takes longer.
+fn new_id() -> u64 {
+    fastrand::u64(..).max(1)
 }
 
 /// Lower case alone, as the recommendation asks; at most 32 digits.
@@ -81,14 +103,13 @@ fn hex(digits: &[u8]) -> Option<u128> {
 impl Place {
     /// The first span of a new trace.
     pub fn new() -> Self {
-        // A range is drawn from by rejection, which takes longer.
-        Self { trace: fastrand::u128(..).max(1), span: fastrand::u64(..).max(1) }
+        Self { trace: fastrand::u128(..).max(1), span: new_id() }
     }
 
     /// A new span of the same trace.
     #[must_use]
     pub fn sibling(self) -> Self {
-        Self { span: fastrand::u64(..).max(1), ..self }
+        Self { span: new_id(), ..self }
     }
 }
 
@@ -125,8 +146,8 @@ impl From<usize> for Value {
     }
 }
 
-/// What is said of a span.
-pub type Attributes = Vec<(&'static str, Value)>;
+/// Something that is said of a span, under a name.
+pub type Attribute = (&'static str, Value);
 
 /// The name of a model.
 pub const MODEL_NAME: &str = "sluicegate.model.name";
@@ -153,89 +174,83 @@ pub const CODE: &str = "sluicegate.code";
 /// The same where it was not the caller's.
 pub const ERROR_TYPE: &str = "error.type";
 
-/// Where a span began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// With a request of a caller.
-    Server,
-    /// Within the gateway.
-    Internal,
+/// A request as its listener has it, and how its answer went.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Whether it is a call of gRPC.
+    pub is_call: bool,
+    /// The version of HTTP.
+    pub version: &'static str,
+    /// Its path.
+    pub path: Box<str>,
+    /// Who says that they ask.
+    pub agent: Option<Box<str>>,
+    /// The id that its answer has.
+    pub id: Option<Box<str>>,
+    /// The answer's status, of gRPC for a call; none where the caller left before.
+    pub status: Option<i32>,
 }
 
 /// Something that is over.
 #[derive(Clone, Debug)]
 pub struct Span {
-    /// Its own place.
-    pub place: Place,
+    /// Itself; not 0.
+    pub id: u64,
     /// The span that it is a part of; 0 for none.
     pub parent: u64,
-    /// Whether that is another process's.
-    pub is_parent_remote: bool,
-    /// The caller's `tracestate`.
-    pub state: Option<Arc<str>>,
-    /// What it is.
-    pub name: Cow<'static, str>,
-    /// Where it began.
-    pub kind: Kind,
+    /// What it is; empty for a request, whose name is in what was asked.
+    pub name: &'static str,
     /// When it began.
     pub began: Instant,
     /// When it was over.
     pub ended: Instant,
-    /// What is said of it.
-    pub attributes: Attributes,
+    /// What is said of all spans of a version.
+    pub version: Option<Arc<[Attribute]>>,
+    /// What is said of this one.
+    pub attributes: Vec<Attribute>,
     /// Spans of other traces that it has to do with.
-    pub links: Vec<Place>,
-    /// Whether it failed for a reason that is not the caller's.
-    pub failed: bool,
+    pub links: SmallVec<[Place; 1]>,
+    /// Why it failed, where it did.
+    pub error: Option<Code>,
+    /// The request, where it is one of a caller's, who tells by the answer whether it failed.
+    pub asked: Option<Box<Asked>>,
 }
 
 impl Span {
-    /// One that is the first of its trace.
-    pub fn new(place: Place, name: impl Into<Cow<'static, str>>, began: Instant, ended: Instant) -> Self {
+    /// Nothing but a name and its times.
+    pub fn new(name: &'static str, began: Instant, ended: Instant) -> Self {
         Self {
-            place,
+            id: 0,
             parent: 0,
-            is_parent_remote: false,
-            state: None,
-            name: name.into(),
-            kind: Kind::Internal,
+            name,
             began,
             ended,
+            version: None,
             attributes: Vec::new(),
-            links: Vec::new(),
-            failed: false,
+            links: SmallVec::new(),
+            error: None,
+            asked: None,
         }
     }
+}
 
-    /// The same with these attributes.
-    #[must_use]
-    pub fn with(mut self, attributes: impl IntoIterator<Item = (&'static str, Value)>) -> Self {
-        self.attributes.extend(attributes);
-        self
-    }
-
-    /// The same with these links.
-    #[must_use]
-    pub fn linked(mut self, links: impl IntoIterator<Item = Place>) -> Self {
-        self.links.extend(links);
-        self
-    }
-
-    /// The same with the error that ended it, where one did.
-    #[must_use]
-    pub fn with_error(mut self, error: Option<Code>) -> Self {
-        if let Some(code) = error {
-            self.failed = true;
-            self.attributes.push((ERROR_TYPE, code.name().into()));
-        }
-        self
-    }
+/// Spans of one trace that are over.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// The trace.
+    pub trace: u128,
+    /// The parent that is another process's span; 0 for none.
+    pub caller: u64,
+    /// The caller's `tracestate`.
+    pub state: Option<Arc<str>>,
+    /// In the order in which they ended.
+    pub spans: Vec<Span>,
 }
 
 /// Where spans go. It never waits: what it has no room for, it drops and counts.
 pub trait Sink: Send + Sync {
     /// Takes spans that are over.
-    fn take(&self, spans: Vec<Span>);
+    fn take(&self, told: Told);
 }
 
 /// A span that goes on, of a trace that is recorded. Cheap to clone; the spans are handed over when the last one is dropped.
@@ -243,25 +258,39 @@ pub trait Sink: Send + Sync {
 pub struct Trace(Arc<Node>);
 
 struct Node {
-    place: Place,
-    parent: Option<TraceParent>,
+    id: u64,
+    parent: u64,
     is_part: bool,
     whole: Arc<Whole>,
-    /// What is said of this span so far.
-    said: Mutex<Attributes>,
+    said: Mutex<Said>,
+}
+
+/// What is said of a span that goes on.
+#[derive(Default)]
+struct Said {
+    version: Option<Arc<[Attribute]>>,
+    attributes: Vec<Attribute>,
 }
 
 struct Whole {
+    trace: u128,
+    caller: u64,
     state: Option<Arc<str>>,
     spans: Mutex<Vec<Span>>,
     sink: Arc<dyn Sink>,
+}
+
+impl Whole {
+    fn hand(&self, spans: Vec<Span>) {
+        self.sink.take(Told { trace: self.trace, caller: self.caller, state: self.state.clone(), spans });
+    }
 }
 
 impl Drop for Whole {
     fn drop(&mut self) {
         let spans = std::mem::take(self.spans.get_mut());
         if !spans.is_empty() {
-            self.sink.take(spans);
+            self.hand(spans);
         }
     }
 }
@@ -270,17 +299,16 @@ impl Trace {
     /// A request at this place, asked for by this caller.
     pub fn new(sink: Arc<dyn Sink>, place: Place, parent: Option<TraceParent>, state: Option<&str>) -> Self {
         let state = state.filter(|state| !state.is_empty() && state.len() <= MAX_STATE).map(Arc::from);
-        let whole = Arc::new(Whole { state, spans: Mutex::new(Vec::with_capacity(SPANS)), sink });
-        Self(Arc::new(Node { place, parent, is_part: false, whole, said: Mutex::new(Vec::with_capacity(SAID)) }))
+        let caller = parent.map_or(0, |parent| parent.place.span);
+        let whole = Whole { trace: place.trace, caller, state, spans: Mutex::new(Vec::with_capacity(SPANS)), sink };
+        Self(Arc::new(Node { id: place.span, parent: caller, is_part: false, whole: Arc::new(whole), said: Mutex::default() }))
     }
 
     /// A part of it that has parts of its own.
     #[must_use]
     pub fn part(&self) -> Self {
-        let Node { place, whole, .. } = &*self.0;
-        let parent = Some(TraceParent { place: *place, sampled: true });
-        let (whole, said) = (whole.clone(), Mutex::default());
-        Self(Arc::new(Node { place: place.sibling(), parent, is_part: true, whole, said }))
+        let Node { id, whole, .. } = &*self.0;
+        Self(Arc::new(Node { id: new_id(), parent: *id, is_part: true, whole: whole.clone(), said: Mutex::default() }))
     }
 
     /// Whether it is a part of another one of this process.
@@ -290,55 +318,58 @@ impl Trace {
 
     /// Where it is.
     pub fn place(&self) -> Place {
-        self.0.place
+        Place { trace: self.0.whole.trace, span: self.0.id }
     }
 
-    /// As the header has it, for those who are asked or answered by it.
-    pub fn header(&self) -> String {
-        TraceParent { place: self.0.place, sampled: true }.to_string()
+    /// As those who are asked or answered by it have it.
+    pub fn header(&self) -> TraceParent {
+        TraceParent { place: self.place(), sampled: true }
     }
 
     /// Says something of it; what was said before under the same name is forgotten.
     pub fn say(&self, name: &'static str, value: impl Into<Value>) {
-        let mut said = self.0.said.lock();
-        said.retain(|(known, _)| *known != name);
-        said.push((name, value.into()));
+        let attributes = &mut self.0.said.lock().attributes;
+        attributes.retain(|(known, _)| *known != name);
+        attributes.push((name, value.into()));
     }
 
-    /// What has been said of it.
-    pub fn said(&self) -> Attributes {
-        self.0.said.lock().clone()
+    /// Says which version runs it, by what is said of all of that version's spans.
+    pub fn run_by(&self, version: &Arc<[Attribute]>) {
+        self.0.said.lock().version = Some(version.clone());
+    }
+
+    /// The version that runs it.
+    pub fn version(&self) -> Option<Arc<[Attribute]>> {
+        self.0.said.lock().version.clone()
     }
 
     /// A part of it that is over.
-    pub fn add(&self, span: Span) {
-        let Node { place, .. } = *self.0;
-        self.push(Span { place: place.sibling(), parent: place.span, ..span });
-    }
-
-    /// It is over itself. Its place and its parent are its own.
-    pub fn end(&self, span: Span) {
-        let Node { place, parent, is_part, said, .. } = &*self.0;
-        let mut span = span.with(std::mem::take(&mut *said.lock()));
-        span.place = *place;
-        span.parent = parent.map_or(0, |parent| parent.place.span);
-        span.is_parent_remote = parent.is_some() && !is_part;
+    pub fn add(&self, mut span: Span) {
+        (span.id, span.parent) = (new_id(), self.0.id);
         self.push(span);
     }
 
-    /// Hands a span of another trace to the same sink.
-    pub fn beside(&self, span: Span) {
-        self.0.whole.sink.take(vec![span]);
+    /// It is over itself.
+    pub fn end(&self, mut span: Span) {
+        let Node { id, parent, said, .. } = &*self.0;
+        (span.id, span.parent) = (*id, *parent);
+        Said { version: span.version, attributes: span.attributes } = std::mem::take(&mut *said.lock());
+        self.push(span);
+    }
+
+    /// Hands a span that is the only one of its trace to the same sink.
+    pub fn beside(&self, trace: u128, span: Span) {
+        self.0.whole.sink.take(Told { trace, caller: 0, state: None, spans: vec![span] });
     }
 
     fn push(&self, span: Span) {
-        let Whole { state, spans, sink } = &*self.0.whole;
-        let mut spans = spans.lock();
-        spans.push(Span { state: state.clone(), ..span });
+        let whole = &self.0.whole;
+        let mut spans = whole.spans.lock();
+        spans.push(span);
         if spans.len() >= TOGETHER {
             let some = std::mem::take(&mut *spans);
             drop(spans);
-            sink.take(some);
+            whole.hand(some);
         }
     }
 }
@@ -386,11 +417,11 @@ mod tests {
     }
 
     #[derive(Default)]
-    struct Kept(Mutex<Vec<Vec<Span>>>);
+    struct Kept(Mutex<Vec<Told>>);
 
     impl Sink for Kept {
-        fn take(&self, spans: Vec<Span>) {
-            self.0.lock().push(spans);
+        fn take(&self, told: Told) {
+            self.0.lock().push(told);
         }
     }
 
@@ -400,31 +431,35 @@ mod tests {
         let parent = TraceParent::parse(EXAMPLE.as_bytes());
         let place = parent.expect("an example").place.sibling();
         let trace = Trace::new(kept.clone(), place, parent, Some("vendor=1"));
-        trace.say(MODEL_NAME, "old");
-        trace.say(MODEL_NAME, "fraud");
+        trace.say(CACHE, "miss");
+        trace.say(CACHE, "hit");
+        let version: Arc<[Attribute]> = Arc::new([(MODEL_NAME, "fraud".into())]);
+        trace.run_by(&version);
         let part = trace.part();
-        part.add(Span::new(place, "queue", now, now));
-        part.end(Span::new(place, "step", now, now).with_error(Some(Code::RunFailed)));
-        trace.end(Span { kind: Kind::Server, ..Span::new(place, "POST", now, now) });
+        part.add(Span::new("queue", now, now));
+        part.end(Span { error: Some(Code::RunFailed), ..Span::new("step", now, now) });
+        trace.end(Span::new("", now, now));
         drop(trace);
         assert!(kept.0.lock().is_empty(), "a part goes on");
         drop(part);
         let kept = kept.0.lock();
-        let [queue, step, server] = &kept[0][..] else { panic!("{kept:?}") };
-        assert_eq!(kept.len(), 1);
-        assert_eq!((server.place, server.parent, server.is_parent_remote), (place, 0x00f0_67aa_0ba9_02b7, true));
-        assert_eq!((step.parent, step.is_parent_remote, step.failed), (place.span, false, true));
-        assert_eq!(queue.parent, step.place.span);
-        assert_eq!(server.attributes, [(MODEL_NAME, "fraud".into())]);
-        assert!([queue, step, server].iter().all(|span| span.state.as_deref() == Some("vendor=1")));
-        assert!([queue, step].iter().all(|span| span.place.trace == place.trace && span.place.span != place.span));
+        let [told] = &kept[..] else { panic!("{kept:?}") };
+        assert_eq!((told.trace, told.caller, told.state.as_deref()), (place.trace, 0x00f0_67aa_0ba9_02b7, Some("vendor=1")));
+        let [queue, step, server] = &told.spans[..] else { panic!("{told:?}") };
+        assert_eq!((server.id, server.parent, step.parent, queue.parent), (place.span, told.caller, server.id, step.id));
+        assert!(queue.id != step.id && step.id != server.id);
+        assert_eq!(
+            (&server.attributes[..], &server.version, &step.version),
+            (&[(CACHE, "hit".into())][..], &Some(version), &None)
+        );
+        assert_eq!(step.error, Some(Code::RunFailed));
     }
 
     #[test]
     fn a_trace_without_end_is_handed_over_in_pieces() {
         let (kept, now) = (Arc::new(Kept::default()), Instant::now());
         let trace = Trace::new(kept.clone(), Place::new(), None, None);
-        (0..3 * TOGETHER).for_each(|_| trace.add(Span::new(trace.place(), "queue", now, now)));
+        (0..3 * TOGETHER).for_each(|_| trace.add(Span::new("queue", now, now)));
         assert_eq!(kept.0.lock().len(), 3);
     }
 

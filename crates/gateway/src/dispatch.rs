@@ -59,18 +59,21 @@ fn ran(routed: &Routed, arrived: Instant, done: &Done) {
     meter.compute.mark(done.compute, trace.place());
     let now = Instant::now();
     let began = (arrived + done.queue).min(now);
-    trace.add(Span::new(trace.place(), "queue", arrived, began));
+    trace.add(Span::new("queue", arrived, began));
     let rows: usize = done.batches.iter().map(|batch| batch.rows).sum();
-    // Pieces of a large request are run side by side, and their times added up.
-    let infer = Span::new(trace.place(), "infer", began, (began + done.compute).min(now));
-    trace.add(infer.with([(BATCH_SIZE, rows.into())]).linked(done.batches.iter().map(|batch| batch.place)));
+    trace.add(Span {
+        attributes: vec![(BATCH_SIZE, rows.into())],
+        links: done.batches.iter().map(|batch| batch.place).collect(),
+        // Pieces of a large request are run side by side, and their times added up.
+        ..Span::new("infer", began, (began + done.compute).min(now))
+    });
 }
 
 /// The same for one that got no answer: nobody knows when its run began, if it did.
 fn not_run(routed: &Routed, arrived: Instant, error: &Error) {
     let Some(trace) = routed.trace() else { return };
     let name = if error.code() == Code::RunFailed { "infer" } else { "queue" };
-    trace.add(Span::new(trace.place(), name, arrived, Instant::now()).with_error(Some(error.code())));
+    trace.add(Span { error: Some(error.code()), ..Span::new(name, arrived, Instant::now()) });
 }
 
 /// Puts an answer together.

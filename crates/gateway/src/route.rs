@@ -91,11 +91,7 @@ impl Routed {
 
     fn traced(mut self, trace: Option<Trace>) -> Self {
         if let Some(trace) = &trace {
-            let live = &self.live;
-            trace.say(trace::MODEL_NAME, live.model.to_string());
-            trace.say(trace::MODEL_VERSION, live.version.to_string());
-            trace.say(trace::ENGINE, live.engine);
-            trace.say(trace::DEVICE, live.device.clone());
+            trace.run_by(&self.live.traced);
             if let Some((variant, is_fallen)) = self.variant() {
                 trace.say(trace::VARIANT, variant.name());
                 if is_fallen {
@@ -162,7 +158,7 @@ impl Routed {
         stage.record(time);
         if let Some(trace) = &self.trace {
             stage.mark(time, trace.place());
-            trace.add(Span::new(trace.place(), name, began, began + time));
+            trace.add(Span::new(name, began, began + time));
         }
     }
 
@@ -196,7 +192,7 @@ impl Routed {
         match error {
             _ if trace.is_part() => {
                 let name = if self.is_step() { "step" } else { "message" };
-                trace.end(Span::new(trace.place(), name, self.began, Instant::now()).with_error(error));
+                trace.end(Span { error, ..Span::new(name, self.began, Instant::now()) });
             }
             Some(code) => trace.say(trace::CODE, code.name()),
             None => {}

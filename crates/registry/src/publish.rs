@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use sluicegate_batch::{Batcher, Execution};
 use sluicegate_core::meter::{Meters, VersionMeter};
+use sluicegate_core::trace;
 use sluicegate_core::{Code, Digest, Error, ModelName, ModelRef, Result, Signature, VersionRef};
 use sluicegate_proto::inference::ModelConfig;
 
@@ -49,6 +50,8 @@ pub struct Live {
     pub fallback: Option<String>,
     /// The device; for an ensemble, that of its steps.
     pub device: String,
+    /// What traces say of it.
+    pub traced: Arc<[trace::Attribute]>,
     /// How it is declared to run.
     pub declared: Run,
     /// How it is run, with what its configuration says.
@@ -149,7 +152,14 @@ impl Live {
         let (found, digest) = (verified.found, verified.digest);
         let meter = Arc::new(VersionMeter::new(&found.model, found.version, &digest, engine, fallback.is_some()));
         meters.add(meter.clone());
+        let traced = Arc::new([
+            (trace::MODEL_NAME, found.model.to_string().into()),
+            (trace::MODEL_VERSION, found.version.to_string().into()),
+            (trace::ENGINE, engine.into()),
+            (trace::DEVICE, device.clone().into()),
+        ]);
         Self {
+            traced,
             text: (found.version.to_string().into(), digest.to_string().into()),
             digest,
             fingerprint: found.fingerprint,

@@ -2,13 +2,15 @@
 
 use std::time::{Instant, SystemTime};
 
-use bytes::{Bytes, BytesMut};
-use prost::Message;
-use sluicegate_core::trace::{Kind, Span, Value};
+use bytes::Bytes;
+use prost::Message as _;
+use sluicegate_core::trace::{Attribute, ERROR_TYPE, Place, Span, Told, Value};
 use sluicegate_proto::otlp::opentelemetry::proto::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
-use sluicegate_proto::otlp::opentelemetry::proto::resource::v1 as resource;
-use sluicegate_proto::otlp::opentelemetry::proto::trace::v1 as otlp;
+use sluicegate_proto::otlp::opentelemetry::proto::resource::v1::Resource;
+use sluicegate_proto::otlp::opentelemetry::proto::trace::v1::{span::SpanKind, status::StatusCode};
 
+use super::convention::{Served, served};
+use super::wire::Message;
 use crate::config::otel::Otel;
 use crate::telemetry::process::VERSION;
 
@@ -17,11 +19,25 @@ const SAMPLED: u32 = 1;
 const HAS_REMOTE: u32 = 1 << 8;
 const REMOTE: u32 = 1 << 9;
 
-/// Who tells.
-pub(super) struct Resource(resource::Resource);
+/// `ExportTraceServiceRequest` with spans of one resource that are written already: a message within another one is on the wire as
+/// bytes are.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Request {
+    #[prost(bytes = "bytes", tag = "1")]
+    resource_spans: Bytes,
+}
 
-impl Resource {
-    pub(super) fn of(otel: &Otel) -> Self {
+/// Writes what a process tells.
+pub(super) struct Teller {
+    /// The messages `Resource` and `InstrumentationScope`.
+    resource: Vec<u8>,
+    scope: Vec<u8>,
+    /// The path before all others.
+    root: String,
+}
+
+impl Teller {
+    pub(super) fn new(otel: &Otel, root: &str) -> Self {
         let own = [
             ("service.name", otel.service.clone()),
             ("service.version", VERSION.to_owned()),
@@ -31,103 +47,80 @@ impl Resource {
         ];
         let said = otel.attributes.iter().map(|(name, value)| (name.as_str(), value.clone()));
         let own = own.into_iter().filter(|(name, _)| otel.attributes.iter().all(|(said, _)| said != name));
-        let attributes = own.chain(said).map(|(name, value)| attribute(name, value.into())).collect();
-        Self(resource::Resource { attributes, ..resource::Resource::default() })
+        let resource =
+            Resource { attributes: own.chain(said).map(|(name, value)| key_value(name, value)).collect(), ..Default::default() };
+        let scope = InstrumentationScope { name: "sluicegate".to_owned(), version: VERSION.to_owned(), ..Default::default() };
+        Self { resource: resource.encode_to_vec(), scope: scope.encode_to_vec(), root: root.to_owned() }
     }
 
     /// Spans as they are sent.
-    pub(super) fn request(&self, spans: Vec<Bytes>) -> Request {
-        let scope = InstrumentationScope { name: "sluicegate".to_owned(), version: VERSION.to_owned(), ..Default::default() };
-        let scope_spans = Some(ScopeSpans { scope: Some(scope), spans });
-        Request { resource_spans: Some(ResourceSpans { resource: Some(self.0.clone()), scope_spans }) }
+    pub(super) fn request(&self, told: &[Told]) -> Request {
+        // Spans have a clock that only goes forwards; where that stands now, the wall's clock says.
+        let (now, wall) = (Instant::now(), SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
+        let time = |at: Instant| {
+            let since = wall.saturating_sub(now.saturating_duration_since(at)) + at.saturating_duration_since(now);
+            u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+        };
+        let mut spans = Message::default();
+        spans.bytes(1, &self.resource);
+        spans.message(2, |scope_spans| {
+            scope_spans.bytes(1, &self.scope);
+            for told in told {
+                for span in &told.spans {
+                    scope_spans.message(2, |message| self.span(message, told, span, &time));
+                }
+            }
+        });
+        Request { resource_spans: spans.0.into() }
+    }
+
+    fn span(&self, message: &mut Message, told: &Told, span: &Span, time: &impl Fn(Instant) -> u64) {
+        let Span { id, parent, name, began, ended, version, attributes, links, error, asked } = span;
+        let served = asked.as_deref().map(|asked| served(asked, &self.root, attributes));
+        let Served { name, attributes: more, failed } = served.unwrap_or_else(|| Served {
+            name: (*name).to_owned(),
+            attributes: error.map(|code| (ERROR_TYPE, code.name().into())).into_iter().collect(),
+            failed: error.is_some(),
+        });
+        message.bytes(1, &told.trace.to_be_bytes());
+        message.bytes(2, &id.to_be_bytes());
+        if let Some(state) = &told.state {
+            message.bytes(3, state.as_bytes());
+        }
+        if *parent != 0 {
+            message.bytes(4, &parent.to_be_bytes());
+        }
+        message.bytes(5, name.as_bytes());
+        message.number(6, if asked.is_some() { SpanKind::Server } else { SpanKind::Internal } as u64);
+        message.fixed64(7, time(*began));
+        message.fixed64(8, time(*ended));
+        for attribute in version.iter().flat_map(|version| &version[..]).chain(attributes).chain(&more) {
+            message.message(9, |message| write_attribute(message, attribute));
+        }
+        for Place { trace, span } in links {
+            message.message(13, |link| {
+                link.bytes(1, &trace.to_be_bytes());
+                link.bytes(2, &span.to_be_bytes());
+                link.fixed32(6, SAMPLED | HAS_REMOTE);
+            });
+        }
+        if failed {
+            message.message(15, |status| status.number(3, StatusCode::Error as u64));
+        }
+        let is_remote = *parent != 0 && *parent == told.caller;
+        message.fixed32(16, SAMPLED | HAS_REMOTE | if is_remote { REMOTE } else { 0 });
     }
 }
 
-/// `ExportTraceServiceRequest` with spans that are encoded already: a message within another one is on the wire as bytes are.
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct Request {
-    #[prost(message, optional, tag = "1")]
-    resource_spans: Option<ResourceSpans>,
+fn write_attribute(message: &mut Message, (name, value): &Attribute) {
+    message.bytes(1, name.as_bytes());
+    message.message(2, |any| match value {
+        Value::Text(text) => any.bytes(1, text.as_bytes()),
+        Value::Number(number) => any.number(3, *number as u64),
+    });
 }
 
-#[derive(Clone, PartialEq, Message)]
-struct ResourceSpans {
-    #[prost(message, optional, tag = "1")]
-    resource: Option<resource::Resource>,
-    #[prost(message, optional, tag = "2")]
-    scope_spans: Option<ScopeSpans>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ScopeSpans {
-    #[prost(message, optional, tag = "1")]
-    scope: Option<InstrumentationScope>,
-    #[prost(bytes = "bytes", repeated, tag = "2")]
-    spans: Vec<Bytes>,
-}
-
-/// Room for the spans of a common trace.
-const ROOM: usize = 2048;
-
-/// Each span as the message that it is sent as.
-pub(super) fn encoded(spans: Vec<Span>) -> Vec<Bytes> {
-    // Spans have a clock that only goes forwards; where that stands now, the wall's clock says.
-    let (now, wall) = (Instant::now(), SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
-    let time = |at: Instant| {
-        let since = wall.saturating_sub(now.saturating_duration_since(at)) + at.saturating_duration_since(now);
-        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
-    };
-    let mut all = BytesMut::with_capacity(ROOM);
-    let encode = |span| {
-        // A buffer in memory grows as it has to.
-        let _ = message(span, &time).encode(&mut all);
-        all.split().freeze()
-    };
-    spans.into_iter().map(encode).collect()
-}
-
-fn message(span: Span, time: &impl Fn(Instant) -> u64) -> otlp::Span {
-    let Span { place, parent, is_parent_remote, state, name, kind, began, ended, attributes, links, failed } = span;
-    let link = |place: sluicegate_core::trace::Place| otlp::span::Link {
-        trace_id: trace_id(place.trace),
-        span_id: span_id(place.span),
-        flags: SAMPLED | HAS_REMOTE,
-        ..Default::default()
-    };
-    let kind = match kind {
-        Kind::Server => otlp::span::SpanKind::Server,
-        Kind::Internal => otlp::span::SpanKind::Internal,
-    };
-    let code = if failed { otlp::status::StatusCode::Error } else { otlp::status::StatusCode::Unset };
-    otlp::Span {
-        trace_id: trace_id(place.trace),
-        span_id: span_id(place.span),
-        trace_state: state.map(|state| state.to_string()).unwrap_or_default(),
-        parent_span_id: if parent == 0 { Bytes::new() } else { span_id(parent) },
-        flags: SAMPLED | HAS_REMOTE | if is_parent_remote { REMOTE } else { 0 },
-        name: name.into_owned(),
-        kind: kind.into(),
-        start_time_unix_nano: time(began),
-        end_time_unix_nano: time(ended),
-        attributes: attributes.into_iter().map(|(name, value)| attribute(name, value)).collect(),
-        links: links.into_iter().map(link).collect(),
-        status: Some(otlp::Status { message: String::new(), code: code.into() }),
-        ..Default::default()
-    }
-}
-
-fn trace_id(id: u128) -> Bytes {
-    Bytes::copy_from_slice(&id.to_be_bytes())
-}
-
-fn span_id(id: u64) -> Bytes {
-    Bytes::copy_from_slice(&id.to_be_bytes())
-}
-
-fn attribute(name: &str, value: Value) -> KeyValue {
-    let value = match value {
-        Value::Text(text) => any_value::Value::StringValue(text.into_owned()),
-        Value::Number(number) => any_value::Value::IntValue(number),
-    };
-    KeyValue { key: name.to_owned(), value: Some(AnyValue { value: Some(value) }), ..Default::default() }
+fn key_value(name: &str, value: String) -> KeyValue {
+    let value = Some(AnyValue { value: Some(any_value::Value::StringValue(value)) });
+    KeyValue { key: name.to_owned(), value, ..Default::default() }
 }

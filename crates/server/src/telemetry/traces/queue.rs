@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use metrics::counter;
 use parking_lot::{Condvar, Mutex};
 use sluicegate_core::metric;
-use sluicegate_core::trace::{Sink, Span};
+use sluicegate_core::trace::{Sink, Told};
 
 use crate::config::otel::Traces;
 
@@ -24,7 +24,7 @@ pub(super) struct Queue {
 #[derive(Debug, Default)]
 struct Waiting {
     /// As they were handed over, so that none is copied while others wait for the lock.
-    handed: VecDeque<Vec<Span>>,
+    handed: VecDeque<Told>,
     /// How many those are.
     spans: usize,
     closed: Option<Instant>,
@@ -32,15 +32,15 @@ struct Waiting {
 
 impl Sink for Queue {
     /// A trace of which a part has no room is dropped whole: what would be left of it is of no use.
-    fn take(&self, spans: Vec<Span>) {
+    fn take(&self, told: Told) {
         let mut waiting = self.waiting.lock();
-        if spans.len() > self.most - waiting.spans {
+        if told.spans.len() > self.most - waiting.spans {
             drop(waiting);
-            tell("dropped", spans.len());
+            tell("dropped", told.spans.len());
             return;
         }
-        waiting.spans += spans.len();
-        waiting.handed.push_back(spans);
+        waiting.spans += told.spans.len();
+        waiting.handed.push_back(told);
         if waiting.spans >= self.batch {
             self.more.notify_one();
         }
@@ -49,16 +49,17 @@ impl Sink for Queue {
 
 impl Waiting {
     /// Takes so many out, or all that there are.
-    fn first(&mut self, most: usize) -> Vec<Vec<Span>> {
+    fn first(&mut self, most: usize) -> Vec<Told> {
         let mut room = most.min(self.spans);
         self.spans -= room;
         let mut taken = Vec::new();
-        while let Some(mut spans) = self.handed.pop_front_if(|_| room > 0) {
-            if spans.len() > room {
-                self.handed.push_front(spans.split_off(room));
+        while let Some(mut told) = self.handed.pop_front_if(|_| room > 0) {
+            if told.spans.len() > room {
+                let spans = told.spans.split_off(room);
+                self.handed.push_front(Told { spans, state: told.state.clone(), ..told });
             }
-            room -= spans.len();
-            taken.push(spans);
+            room -= told.spans.len();
+            taken.push(told);
         }
         taken
     }
@@ -76,7 +77,7 @@ impl Queue {
     }
 
     /// What is to be sent now: as many as may go together, or those that have waited. None where it is closed and empty.
-    pub(super) fn next(&self) -> Vec<Span> {
+    pub(super) fn next(&self) -> Vec<Told> {
         let mut waiting = self.waiting.lock();
         loop {
             let until = Instant::now() + self.delay;
@@ -86,9 +87,7 @@ impl Queue {
                 }
             }
             if waiting.spans > 0 || waiting.closed.is_some() {
-                let taken = waiting.first(self.batch);
-                drop(waiting);
-                return taken.into_iter().flatten().collect();
+                return waiting.first(self.batch);
             }
         }
     }
@@ -114,7 +113,7 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
-    use sluicegate_core::trace::Place;
+    use sluicegate_core::trace::Span;
 
     use super::*;
 
@@ -122,29 +121,33 @@ mod tests {
         Queue { waiting: Mutex::default(), more: Condvar::new(), most, batch, delay: Duration::from_millis(1) }
     }
 
-    fn spans(count: usize) -> Vec<Span> {
+    fn told(spans: usize) -> Told {
         let now = Instant::now();
-        (0..count).map(|_| Span::new(Place::new(), "queue", now, now)).collect()
+        Told { trace: 1, caller: 0, state: None, spans: vec![Span::new("queue", now, now); spans] }
+    }
+
+    fn sizes(told: &[Told]) -> Vec<usize> {
+        told.iter().map(|told| told.spans.len()).collect()
     }
 
     #[test]
     fn a_trace_that_has_no_room_is_dropped_whole() {
         let queue = queue(5, 100);
-        queue.take(spans(3));
-        queue.take(spans(3));
-        queue.take(spans(2));
-        assert_eq!(queue.next().len(), 5);
+        queue.take(told(3));
+        queue.take(told(3));
+        queue.take(told(2));
+        assert_eq!(sizes(&queue.next()), [3, 2]);
     }
 
     #[test]
     fn what_waits_at_the_end_is_given_to_the_last() {
         let queue = queue(100, 4);
         // The second trace goes in two parts, because no more than four spans may go together.
-        queue.take(spans(3));
-        queue.take(spans(3));
+        queue.take(told(3));
+        queue.take(told(3));
         queue.close();
-        let sizes: Vec<usize> = (0..3).map(|_| queue.next().len()).collect();
-        assert_eq!(sizes, [4, 2, 0]);
+        let sizes: Vec<_> = (0..3).map(|_| sizes(&queue.next())).collect();
+        assert_eq!(sizes, [vec![3, 1], vec![2], vec![]]);
         queue.pause(Duration::from_secs(3600));
     }
 }

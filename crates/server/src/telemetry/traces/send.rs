@@ -15,7 +15,7 @@ use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic_prost::ProstCodec;
 
 use super::LAST;
-use super::otlp::{Request, Resource, encoded};
+use super::otlp::{Request, Teller};
 use super::queue::{Queue, tell};
 use crate::config::otel::{Otel, Protocol, Traces};
 
@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// What sends.
 pub(super) struct Sender {
     queue: Arc<Queue>,
-    resource: Resource,
+    teller: Teller,
     receiver: Receiver,
     timeout: Duration,
     /// Whether the last attempt failed.
@@ -40,7 +40,7 @@ enum Receiver {
 }
 
 impl Sender {
-    pub(super) fn new(otel: &Otel, traces: &Traces, queue: Arc<Queue>) -> Result<Self> {
+    pub(super) fn new(otel: &Otel, traces: &Traces, root: &str, queue: Arc<Queue>) -> Result<Self> {
         let (address, headers) = (traces.address.clone(), traces.headers.clone());
         let receiver = match traces.protocol {
             Protocol::Http => Receiver::Http { address, headers },
@@ -48,18 +48,20 @@ impl Sender {
                 Receiver::Grpc { runtime: Handle::current(), channel: channel(&address)?, metadata: metadata(&address, &headers) }
             }
         };
-        Ok(Self { queue, resource: Resource::of(otel), receiver, timeout: traces.timeout, failing: false })
+        Ok(Self { queue, teller: Teller::new(otel, root), receiver, timeout: traces.timeout, failing: false })
     }
 
     /// Sends until the queue is closed, and then what is left.
     pub(super) fn run(mut self) {
         loop {
-            let spans = self.queue.next();
-            if spans.is_empty() {
+            let told = self.queue.next();
+            if told.is_empty() {
                 return;
             }
-            let count = spans.len();
-            let (sent, refused, given_up) = self.deliver(&self.resource.request(encoded(spans)), count);
+            let count = told.iter().map(|told| told.spans.len()).sum();
+            let request = self.teller.request(&told);
+            drop(told);
+            let (sent, refused, given_up) = self.deliver(&request, count);
             for (outcome, count) in [("sent", sent), ("refused", refused), ("given_up", given_up)] {
                 if count > 0 {
                     tell(outcome, count);

@@ -5,10 +5,10 @@ use std::time::Duration;
 use axum::http::{Request, Response};
 use parking_lot::Mutex;
 use prost::Message;
-use sluicegate_core::trace::Sink;
+use sluicegate_core::trace::{Sink, Told};
 use sluicegate_proto::otlp::opentelemetry::proto::collector::trace::v1::ExportTraceServiceRequest;
 
-use super::otlp::{Resource, encoded};
+use super::otlp::Teller;
 use super::*;
 use crate::config::otel::{Protocol, Traces};
 
@@ -25,9 +25,9 @@ fn traces(ratio: f64) -> Traces {
     }
 }
 
-fn tracer(ratio: f64, root: &str) -> Tracer {
+fn tracer(ratio: f64) -> Tracer {
     let traces = traces(ratio);
-    Tracer { sampler: traces.sampler, queue: Arc::new(Queue::new(&traces)), root: root.to_owned() }
+    Tracer { sampler: traces.sampler, queue: Arc::new(Queue::new(&traces)) }
 }
 
 fn request(method: &str, path: &str, headers: &[(&str, &str)]) -> Request<()> {
@@ -38,24 +38,8 @@ fn request(method: &str, path: &str, headers: &[(&str, &str)]) -> Request<()> {
 const CALLER: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 #[test]
-fn names_of_models_and_versions_are_in_no_route() {
-    let (plain, below) = (tracer(1.0, ""), tracer(1.0, "/models"));
-    for (path, route) in [
-        ("/models/fraud@2/predict", "/models/{model}/predict"),
-        ("/v2/models/fraud/versions/3/infer", "/v2/models/{model}/versions/{version}/infer"),
-        ("/v1/models/fraud/labels/stable:predict", "/v1/models/{model}/labels/{label}:predict"),
-        ("/v1/models/fraud:predict", "/v1/models/{model}:predict"),
-        ("/invocations", "/invocations"),
-        ("/", "/"),
-    ] {
-        assert_eq!(plain.route(path), route);
-    }
-    assert_eq!(below.route("/models/v2/models/fraud/infer"), "/models/v2/models/{model}/infer");
-}
-
-#[test]
 fn what_asks_a_model_is_traced_and_who_looks_is_not() {
-    let tracer = tracer(1.0, "");
+    let tracer = tracer(1.0);
     let grpc = [("content-type", "application/grpc")];
     for (method, path, headers, is_traced) in [
         ("POST", "/models/fraud/predict", &[][..], true),
@@ -70,7 +54,7 @@ fn what_asks_a_model_is_traced_and_who_looks_is_not() {
 
 #[test]
 fn a_caller_is_followed_and_what_comes_after_is_a_part_of_the_new_span() {
-    let tracer = tracer(0.0, "");
+    let tracer = tracer(0.0);
     assert!(tracer.begin(&mut request("POST", "/", &[])).is_none());
     assert!(
         tracer.begin(&mut request("POST", "/", &[("traceparent", CALLER), ("traceparent", CALLER)])).is_none(),
@@ -85,50 +69,38 @@ fn a_caller_is_followed_and_what_comes_after_is_a_part_of_the_new_span() {
 }
 
 #[derive(Default)]
-struct Kept(Mutex<Vec<Span>>);
+struct Kept(Mutex<Vec<Told>>);
 
 impl Sink for Kept {
-    fn take(&self, spans: Vec<Span>) {
-        self.0.lock().extend(spans);
+    fn take(&self, told: Told) {
+        self.0.lock().push(told);
     }
-}
-
-/// The span of a request that was answered so, or left before.
-fn span(what: What, answer: Option<Response<()>>) -> Span {
-    let kept = Arc::new(Kept::default());
-    let trace = Trace::new(kept.clone(), Place::new(), None, None);
-    let mut traced = Traced { trace, header: None, began: Instant::now(), what };
-    if let Some(mut answer) = answer {
-        traced.answered(&mut answer);
-    }
-    drop(traced);
-    let mut spans = kept.0.lock();
-    spans.pop().expect("a span")
 }
 
 #[test]
-fn a_fault_of_the_server_and_a_caller_who_left_are_failures_and_a_fault_of_the_caller_is_none() {
-    let kind = |span: &Span| span.attributes.iter().find(|(name, _)| *name == ERROR_TYPE).map(|(_, kind)| kind.clone());
-    for (status, failed) in [(200, false), (404, false), (422, false), (429, false), (500, true), (503, true)] {
-        let answer = Response::builder().status(status).body(()).expect("an answer");
-        let span = span(What::Request { route: "/invocations".to_owned(), status: None }, Some(answer));
-        assert_eq!((span.failed, span.name == "POST /invocations"), (failed, status != 404), "{status}");
-        assert_eq!(kind(&span), failed.then(|| status.to_string().into()), "{status}");
+fn the_status_of_a_call_is_that_of_its_trailers_and_of_a_request_that_of_its_answer() {
+    for (is_call, answered, status) in [(false, true, Some(200)), (true, true, Some(5)), (true, false, None)] {
+        let kept = Arc::new(Kept::default());
+        let trace = Trace::new(kept.clone(), Place::new(), None, None);
+        let asked = Some(Box::new(Asked { is_call, ..Asked::default() }));
+        let mut traced = Traced { trace, header: None, began: Instant::now(), asked };
+        if answered {
+            traced.answered(&mut Response::builder().header("x-request-id", "r-1").body(()).expect("an answer"));
+            traced.trailed(&HeaderMap::from_iter([(GRPC_STATUS, HeaderValue::from_static("5"))]));
+        }
+        drop(traced);
+        let told = kept.0.lock();
+        let asked = told[0].spans[0].asked.as_deref().expect("a request's span");
+        assert_eq!((asked.status, asked.id.as_deref()), (status, answered.then_some("r-1")));
     }
-    for (status, failed) in [("0", false), ("3", false), ("8", false), ("13", true), ("14", true)] {
-        let answer = Response::builder().header("grpc-status", status).body(()).expect("an answer");
-        let span = span(What::Call { method: "a/B".to_owned(), status: None }, Some(answer));
-        assert_eq!((span.failed, &*span.name), (failed, "a/B"), "{status}");
-    }
-    let left = span(What::Request { route: "/".to_owned(), status: None }, None);
-    assert_eq!((left.failed, kind(&left)), (true, Some("cancelled".into())));
 }
 
 #[test]
 fn a_message_has_the_times_of_the_walls_clock() {
     let (began, otel) = (Instant::now(), Otel::default());
-    let span = Span::new(Place { trace: 1, span: 2 }, "batch", began, began + Duration::from_micros(5));
-    let sent = Resource::of(&otel).request(encoded(vec![span.linked([Place { trace: 3, span: 4 }])])).encode_to_vec();
+    let span = Span { id: 2, ..Span::new("batch", began, began + Duration::from_micros(5)) };
+    let span = Span { links: [Place { trace: 3, span: 4 }].into_iter().collect(), ..span };
+    let sent = Teller::new(&otel, "").request(&[Told { trace: 1, caller: 0, state: None, spans: vec![span] }]).encode_to_vec();
     let request = ExportTraceServiceRequest::decode(&sent[..]).expect("the message of the receivers");
     let resource = request.resource_spans[0].resource.as_ref().expect("a resource");
     assert_eq!(resource.attributes[0].key, "service.name");
