@@ -50,6 +50,14 @@ impl Figure {
         self.quantile(0.5)
     }
 
+    /// `mean +- its standard error`.
+    pub fn mean(&self, digits: usize) -> String {
+        let count = self.0.len() as f64;
+        let mean = self.0.iter().sum::<f64>() / count;
+        let variance = self.0.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (count - 1.0);
+        format!("{mean:.digits$} +- {:.digits$}", (variance / count).sqrt())
+    }
+
     /// `median (lower to upper quartile)`.
     pub fn quartiles(&self, digits: usize) -> String {
         format!("{:.digits$} ({:.digits$} to {:.digits$})", self.median(), self.quantile(0.25), self.quantile(0.75))
@@ -83,27 +91,57 @@ pub struct Load {
     pub errors: u64,
 }
 
+/// What a wrk asks: an address, and the script that makes its requests.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    url: String,
+    script: String,
+}
+
+impl Asked {
+    /// Posts of one body.
+    pub fn post(url: String, body: &str) -> Self {
+        let quoted = body.replace('\\', "\\\\").replace('\'', "\\'");
+        let script = format!("wrk.method = 'POST'\nwrk.headers['content-type'] = 'application/json'\nwrk.body = '{quoted}'\n");
+        Self { url, script }
+    }
+
+    /// The same with more of a script in Lua.
+    #[must_use]
+    pub fn with(mut self, script: &str) -> Self {
+        self.script.push_str(script);
+        self
+    }
+
+    /// What wrk saw, and all that it and its script said.
+    ///
+    /// # Panics
+    /// As [`wrk`] does.
+    pub fn run(&self, connections: usize, seconds: u64, scratch: &Path) -> (Load, String) {
+        let ended = self.start(connections, seconds, scratch).wait_with_output().expect("wrk ends");
+        let text = String::from_utf8_lossy(&ended.stdout).into_owned();
+        (Load::read(&text), text)
+    }
+
+    fn start(&self, connections: usize, seconds: u64, scratch: &Path) -> Child {
+        let script = scratch.join("wrk.lua");
+        std::fs::write(&script, &self.script).expect("a scratch directory can be written");
+        Command::new("wrk")
+            .args(["-t", "1", "-c", &connections.to_string(), "-d", &format!("{seconds}s"), "--latency", "-s"])
+            .arg(&script)
+            .arg(&self.url)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("wrk is installed (apt-get install wrk)")
+    }
+}
+
 /// Posts a body again and again over so many connections.
 ///
 /// # Panics
 /// Where wrk is not installed or says something else than it always does.
 pub fn wrk(url: &str, body: &str, connections: usize, seconds: u64, scratch: &Path) -> Load {
-    let child = start_wrk(url, body, connections, seconds, scratch);
-    Load::read(&String::from_utf8_lossy(&child.wait_with_output().expect("wrk ends").stdout))
-}
-
-fn start_wrk(url: &str, body: &str, connections: usize, seconds: u64, scratch: &Path) -> Child {
-    let script = scratch.join("post.lua");
-    let quoted = body.replace('\\', "\\\\").replace('\'', "\\'");
-    let text = format!("wrk.method = 'POST'\nwrk.headers['content-type'] = 'application/json'\nwrk.body = '{quoted}'\n");
-    std::fs::write(&script, text).expect("a scratch directory can be written");
-    Command::new("wrk")
-        .args(["-t", "1", "-c", &connections.to_string(), "-d", &format!("{seconds}s"), "--latency", "-s"])
-        .arg(&script)
-        .arg(url)
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("wrk is installed (apt-get install wrk)")
+    Asked::post(url.to_owned(), body).run(connections, seconds, scratch).0
 }
 
 impl Load {
@@ -125,23 +163,27 @@ impl Load {
 /// machine, so that each load bears the same part of that.
 const TURN: Duration = Duration::from_millis(100);
 
-/// Posts a body again and again to each of some addresses in turn, a tenth of a second each time. A wrk for each stands still while others have
-/// theirs. Of what it returns, the rates are those of the turns, and times mean nothing.
+/// Asks each of some again and again in turn, a tenth of a second each time, in an order by chance. A wrk for each stands still while others
+/// have theirs. Of what it returns, the rates are those of the turns, and times mean nothing.
 ///
 /// # Panics
 /// As [`wrk`] does.
-pub fn in_turn(urls: &[String], body: &str, connections: usize, turns: usize, scratch: &Path) -> Vec<Load> {
+pub fn in_turn(asked: &[Asked], connections: usize, turns: usize, scratch: &Path) -> Vec<Load> {
     const ENOUGH: u64 = 3_600;
     let tell = |child: &Child, signal| kill_process(Pid::from_child(child), signal).expect("wrk runs");
-    let start = |url: &String| {
-        let child = start_wrk(url, body, connections, ENOUGH, scratch);
+    let start = |asked: &Asked| {
+        let child = asked.start(connections, ENOUGH, scratch);
         // It reads its script and connects.
         thread::sleep(TURN);
         tell(&child, Signal::STOP);
         (child, Duration::ZERO)
     };
-    let mut loads: Vec<_> = urls.iter().map(start).collect();
-    let mut order: Vec<usize> = (0..loads.len()).collect();
+    let mut order: Vec<usize> = (0..asked.len()).collect();
+    // Who connects first is chance too.
+    fastrand::shuffle(&mut order);
+    let mut loads: Vec<_> = order.iter().map(|&place| (place, start(&asked[place]))).collect();
+    loads.sort_by_key(|(place, _)| *place);
+    let mut loads: Vec<_> = loads.into_iter().map(|(_, load)| load).collect();
     for _ in 0..turns {
         // By chance, so that nobody's turn is behind the same one more often than another's: what that left in caches, or to do, counts.
         fastrand::shuffle(&mut order);

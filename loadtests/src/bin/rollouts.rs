@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use sluicegate_loadtests::{Figure, both, in_turn, machine, publish, table};
+use sluicegate_loadtests::{Asked, Figure, both, in_turn, machine, publish, table};
 use sluicegate_testkit::client::{Client, Request};
 use sluicegate_testkit::folder::Folder;
 use sluicegate_testkit::onnx;
@@ -248,33 +248,36 @@ fn main() {
         folder.publish(model, 1, &onnx::slow(WIDTH, 1));
         folder.publish(model, 2, &onnx::slow(WIDTH, STEPS));
     }
-    let quiet = ["plain", "plain-again", "table", "mean"].map(|name| format!("  - {{ name: {name}, version: 1 }}\n"));
     let rollout = |name: &str, keys: &str| format!("  - {{ name: {name}, version: 1, rollout: {{ candidate: 2, {keys} }} }}\n");
     // Nothing ends these by itself: they are to be measured.
     let canary = "strategy: canary, steps: [ { weight: 5%, pause: true } ], analysis: [ { metric: error_rate, max: 100% } ]";
     let shadow = "strategy: shadow, shadow: { share: 100% }";
-    let config = [
-        "models:\n".to_owned(),
-        quiet.concat(),
+    let mut models = [
+        ["plain", "plain-again", "table", "mean"].map(|name| format!("  - {{ name: {name}, version: 1 }}\n")).to_vec(),
         ["single", "single-again"]
             .map(|name| format!("  - {{ name: {name}, version: 1, batching: {{ max_rows: 1 }} }}\n"))
-            .concat(),
-        rollout("single-split", &format!("{canary} }}, batching: {{ max_rows: 1")),
-        rollout("plain-split", canary),
-        rollout("halved", &canary.replace("5%", "50%")),
-        rollout("plain-shadow", shadow),
-        rollout("table-canary", canary),
-        rollout("table-shadow", shadow),
-        rollout("mean-canary", canary),
-        rollout("mean-shadow", shadow),
-    ];
+            .to_vec(),
+        vec![
+            rollout("single-split", &format!("{canary} }}, batching: {{ max_rows: 1")),
+            rollout("plain-split", canary),
+            rollout("halved", &canary.replace("5%", "50%")),
+            rollout("plain-shadow", shadow),
+            rollout("table-canary", canary),
+            rollout("table-shadow", shadow),
+            rollout("mean-canary", canary),
+            rollout("mean-shadow", shadow),
+        ],
+    ]
+    .concat();
     let mut pairs: [Pair; 6] = Default::default();
     let [single_again, single, again, split, halved, shadowed] = &mut pairs;
     let (mut errors, mut lost, mut compared, mut dropped) = (0, 0, 0, 0);
     let before = ticks();
     for _ in 0..ROUNDS {
-        // Anew in each round: two copies of one model differ by some percent for as long as they live.
-        let gateway = Gateway::start(&folder, &config.concat());
+        // Anew in each round, in an order by chance: two copies of one model differ by some percent for as long as they live, and which is
+        // better off goes with which was there first.
+        fastrand::shuffle(&mut models);
+        let gateway = Gateway::start(&folder, &format!("models:\n{}", models.concat()));
         let view = |model: &str| gateway.client().get(&format!("/models/{model}/rollout")).expect("an answer").json();
         let runs = || {
             let share = |model: &str, share: &str| view(model)["share"] == share;
@@ -285,8 +288,8 @@ fn main() {
         };
         wait_for("the rollouts run", || runs().then_some(()));
         let mut rates = |models: &[&str]| {
-            let url = |model: &&str| format!("http://{}/models/{model}/predict", gateway.http());
-            let loads = in_turn(&models.iter().map(url).collect::<Vec<_>>(), &row, CONNECTIONS, TURNS, folder.path());
+            let post = |model: &&str| Asked::post(format!("http://{}/models/{model}/predict", gateway.http()), &row);
+            let loads = in_turn(&models.iter().map(post).collect::<Vec<_>>(), CONNECTIONS, TURNS, folder.path());
             errors += loads.iter().map(|load| load.errors).sum::<u64>();
             loads.iter().map(|load| load.rate).collect::<Vec<f64>>()
         };

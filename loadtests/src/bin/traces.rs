@@ -1,4 +1,5 @@
-//! What traces cost: one tabular row over HTTP by a gateway that tells none, one that tells 1 % and one that tells all, in one run.
+//! What traces cost: one tabular row over HTTP by a gateway that tells none, one that tells 1 % and one that tells all, in one run; and by
+//! one gateway whose callers have 1 % of their requests traced for one moment, and none for the next.
 
 use std::net::SocketAddr;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -7,7 +8,7 @@ use axum::Router;
 use axum::routing::post;
 use bytes::Bytes;
 use prost::Message;
-use sluicegate_loadtests::{Figure, in_turn, machine, publish, table};
+use sluicegate_loadtests::{Asked, Figure, in_turn, machine, publish, table};
 use sluicegate_proto::otlp::opentelemetry::proto::collector::trace::v1::ExportTraceServiceRequest;
 use sluicegate_testkit::folder::Folder;
 use sluicegate_testkit::process::{Gateway, repository};
@@ -24,6 +25,50 @@ const MODEL: &str = "breast-cancer";
 const CASES: [(&str, Option<&str>); 4] =
     [("no receiver named", None), ("the same once more", None), ("1 %", Some("0.01")), ("100 %", Some("1"))];
 
+/// A wrk that has so many of a hundred requests traced, and after 50 ms none, in turn, and tells of each such phase which it was, how many
+/// requests were sent and how long it took. It looks at the clock at every twentieth request.
+const PHASES: &str = r"
+local ffi = require('ffi')
+ffi.cdef[[typedef struct { long seconds, nanoseconds; } moment; int clock_gettime(int, moment*);]]
+local moment, traced, untraced = ffi.new('moment')
+local asked, since, phase, phases = 0, 0, 0, 0
+local function now() ffi.C.clock_gettime(1, moment); return tonumber(moment.seconds) + tonumber(moment.nanoseconds) / 1e9 end
+local function sampled(flag)
+  wrk.headers['traceparent'] = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-0' .. flag
+  return wrk.format()
+end
+function init() traced, untraced, since = sampled(1), sampled(0), now() end
+function request()
+  asked, phases = asked + 1, phases + 1
+  if asked % 20 == 0 then
+    local passed = now() - since
+    if passed > 0.05 then
+      print('phase', phase, phases, passed)
+      phase, phases, since = 1 - phase, 0, since + passed
+    end
+  end
+  return (phase == 1 and asked % 100 < PART) and traced or untraced
+end
+";
+/// How many of a hundred are traced in every other phase; none, to show what chance does.
+const PARTS: [u32; 2] = [0, 1];
+/// How long such a wrk asks, in a round.
+const SECONDS: u64 = 4;
+
+/// The rate of the phases in which requests are traced, in percent of that of the others.
+fn phases(told: &str) -> f64 {
+    let mut sums = [(0.0, 0.0); 2];
+    // The first ones are those of connections that begin.
+    for line in told.lines().filter(|line| line.starts_with("phase")).skip(4) {
+        let numbers: Vec<f64> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        let [phase, sent, seconds] = numbers[..] else { panic!("wrk said: {line}") };
+        let sum = &mut sums[usize::from(phase > 0.0)];
+        *sum = (sum.0 + sent, sum.1 + seconds);
+    }
+    let [quiet, traced] = sums.map(|(sent, seconds)| sent / seconds);
+    100.0 * traced / quiet
+}
+
 fn main() {
     let (keep, taken) = sync_channel(MESSAGES);
     let endpoint = format!("http://{}", receive(keep));
@@ -32,6 +77,7 @@ fn main() {
     let config = format!("registries: {{ local: {{ type: directory, path: '{}' }} }}", models.display());
     let mut rates: [Figure; CASES.len()] = Default::default();
     let mut ratios: [Figure; CASES.len()] = Default::default();
+    let mut within: [Figure; PARTS.len()] = Default::default();
     let mut told = [(0.0, 0.0); CASES.len()];
     let mut errors = 0;
     for _ in 0..ROUNDS {
@@ -42,25 +88,24 @@ fn main() {
         let mut gateways: Vec<_> = order.iter().map(|&case| (case, start(CASES[case].1, &endpoint, &config))).collect();
         gateways.sort_by_key(|(case, _)| *case);
         let gateways: Vec<_> = gateways.into_iter().map(|(_, started)| started).collect();
-        let about = gateways[0].0.client().get(&format!("/models/{MODEL}")).expect("an answer").json();
-        let mut measure = |mut cases: Vec<usize>| {
-            fastrand::shuffle(&mut cases);
-            let url = |&case: &usize| format!("http://{}/models/{MODEL}/predict", gateways[case].0.http());
-            let urls: Vec<String> = cases.iter().map(url).collect();
-            let loads = in_turn(&urls, &about["example"].to_string(), CONNECTIONS, TURNS, gateways[0].1.path());
-            // What runs without a receiver, which is the first, or the first two.
-            let quiet: Vec<f64> =
-                cases.iter().zip(&loads).filter(|(case, _)| CASES[**case].1.is_none()).map(|(_, load)| load.rate).collect();
-            let quiet = quiet.iter().sum::<f64>() / quiet.len() as f64;
-            for (&case, load) in cases.iter().zip(&loads) {
-                rates[case].add(load.rate);
-                ratios[case].add(100.0 * load.rate / quiet);
-                errors += load.errors;
-            }
+        let body = gateways[0].0.client().get(&format!("/models/{MODEL}")).expect("an answer").json()["example"].to_string();
+        let post = |case: usize| Asked::post(format!("http://{}/models/{MODEL}/predict", gateways[case].0.http()), &body);
+        let mut measure = |asked: &[Asked]| {
+            let loads = in_turn(asked, CONNECTIONS, TURNS, gateways[0].1.path());
+            errors += loads.iter().map(|load| load.errors).sum::<u64>();
+            loads.iter().map(|load| load.rate).collect::<Vec<_>>()
         };
-        measure(vec![0, 1, 2]);
+        let found = measure(&[0, 1, 2].map(post));
+        add(&found, f64::midpoint(found[0], found[1]), [0, 1, 2].into_iter(), &mut rates, &mut ratios);
         // Apart, because what one leaves to be sent runs on into the next one's turn.
-        measure(vec![0, 3]);
+        let found = measure(&[0, 3].map(post));
+        add(&found, found[0], [0, 3].into_iter(), &mut rates, &mut ratios);
+        for (part, within) in PARTS.iter().zip(&mut within) {
+            let asked = post(2).with(&PHASES.replace("PART", &part.to_string()));
+            let (load, told) = asked.run(CONNECTIONS, SECONDS, gateways[0].1.path());
+            errors += load.errors;
+            within.add(phases(&told));
+        }
         for (told, (gateway, _)) in told.iter_mut().zip(&gateways) {
             let spans = |outcome| gateway.metric("sluicegate_trace_spans_total", &[("outcome", outcome)]);
             *told = (told.0 + spans("sent"), told.1 + spans("dropped"));
@@ -72,18 +117,30 @@ fn main() {
         let spans = format!("{:.0} / {:.0}", told[case].0, told[case].1);
         vec![CASES[case].0.to_owned(), rates[case].quartiles(0), ratios[case].quartiles(1), spans]
     };
+    let within: Vec<_> = PARTS.iter().zip(&within).map(|(part, figure)| vec![format!("{part} %"), figure.mean(2)]).collect();
     let page = format!(
         "# What traces cost\n\n{}. wrk on the same machine, {CONNECTIONS} connections, {ROUNDS} rounds with new gateways, in each {TURNS} turns of a tenth of a second for each; medians \
          with the quartiles, those of the ratios too, which are to the mean of those of the same round that name no receiver. `{MODEL}`: 30 named numbers as JSON, \
          gradient boosting. The receiver of traces is in the process of the measurement, and shares the machine too; it keeps what it gets, and reads it between the rounds.\n\n{}\n\
+         Two gateways of one kind differ by some percent for as long as they live, which is more than 1 % of traces costs. So the same with one gateway and one wrk, which has \
+         a part of its requests traced, by what it says in `traceparent`, for 50 ms, and none for the next 50 ms, {SECONDS} seconds in each round; means with their standard errors:\n\n{}\n\
          Errors: {errors}. Spans received: {received}. Dropped are spans for which the queue of 2,048 had no room: a thread that gets no processor sends none.\n",
         machine(),
         table(
             &["traced", "answers/s", "% of those without", "spans sent / dropped"],
             &(0..CASES.len()).map(row).collect::<Vec<_>>()
         ),
+        table(&["traced in every other phase", "answers/s, % of those in the phases between"], &within),
     );
     publish("traces", &page);
+}
+
+/// Adds a round's rates and what they are beside the quiet one, in percent, each at its place.
+fn add(found: &[f64], quiet: f64, places: impl Iterator<Item = usize>, rates: &mut [Figure], ratios: &mut [Figure]) {
+    for (place, rate) in places.zip(found) {
+        rates[place].add(*rate);
+        ratios[place].add(100.0 * rate / quiet);
+    }
 }
 
 fn spans(body: Bytes) -> usize {
