@@ -107,17 +107,13 @@ impl Asked {
     }
 
     /// The same with more of a script in Lua.
-    #[must_use]
-    pub fn with(mut self, script: &str) -> Self {
+    fn with(mut self, script: &str) -> Self {
         self.script.push_str(script);
         self
     }
 
     /// What wrk saw, and all that it and its script said.
-    ///
-    /// # Panics
-    /// As [`wrk`] does.
-    pub fn run(&self, connections: usize, seconds: u64, scratch: &Path) -> (Load, String) {
+    fn run(&self, connections: usize, seconds: u64, scratch: &Path) -> (Load, String) {
         let ended = self.start(connections, seconds, scratch).wait_with_output().expect("wrk ends");
         let text = String::from_utf8_lossy(&ended.stdout).into_owned();
         (Load::read(&text), text)
@@ -134,6 +130,48 @@ impl Asked {
             .spawn()
             .expect("wrk is installed (apt-get install wrk)")
     }
+}
+
+/// A wrk that asks one thing for 50 ms, another one for the next 50 ms, and tells of each phase which it was, how many requests were sent
+/// and how long it took. It looks at the clock at every twentieth request.
+const PHASES: &str = r"
+local ffi = require('ffi')
+ffi.cdef[[typedef struct { long seconds, nanoseconds; } moment; int clock_gettime(int, moment*);]]
+local moment, asked, sent, phase, since = ffi.new('moment'), 0, 0, 1
+local function now() ffi.C.clock_gettime(1, moment); return tonumber(moment.seconds) + tonumber(moment.nanoseconds) / 1e9 end
+function init() prepare(); since = now() end
+function request()
+  asked, sent = asked + 1, sent + 1
+  if asked % 20 == 0 then
+    local passed = now() - since
+    if passed > 0.05 then
+      print('phase', phase, sent, passed)
+      phase, sent, since = 3 - phase, 0, since + passed
+    end
+  end
+  return make(phase, asked)
+end
+";
+
+/// Two things that are asked by one wrk over the same connections, in turn: a process differs from another one, and a connection from
+/// another one, by some percent for as long as they live.
+///
+/// The script in Lua has a function `prepare()` and a function `make(phase, asked)`, which returns the request of that number in phase 1 or 2.
+/// Returned are the rates of both, and how many errors there were.
+///
+/// # Panics
+/// As [`wrk`] does.
+pub fn in_phases(asked: &Asked, script: &str, connections: usize, seconds: u64, scratch: &Path) -> ([f64; 2], u64) {
+    let (load, told) = asked.clone().with(PHASES).with(script).run(connections, seconds, scratch);
+    let mut sums = [(0.0, 0.0); 2];
+    // The first ones are those of connections that begin.
+    for line in told.lines().filter(|line| line.starts_with("phase")).skip(4) {
+        let numbers: Vec<f64> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        let [phase, sent, seconds] = numbers[..] else { panic!("wrk said: {line}") };
+        let sum = &mut sums[usize::from(phase > 1.0)];
+        *sum = (sum.0 + sent, sum.1 + seconds);
+    }
+    (sums.map(|(sent, seconds)| sent / seconds), load.errors)
 }
 
 /// Posts a body again and again over so many connections.

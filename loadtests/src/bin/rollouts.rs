@@ -1,19 +1,25 @@
 //! What a rollout costs: a split, a shadow, and a candidate that fails, each beside the same model without a rollout, in one run.
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use sluicegate_loadtests::{Asked, Figure, both, in_turn, machine, publish, table};
+use nix::sys::ptrace;
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
+use sluicegate_loadtests::{Asked, Figure, both, in_phases, in_turn, machine, publish, table};
 use sluicegate_testkit::client::{Client, Request};
 use sluicegate_testkit::folder::Folder;
 use sluicegate_testkit::onnx;
 use sluicegate_testkit::process::{Gateway, repository, wait_for, write_config};
 
 // What a machine shared with others takes away lasts for seconds: within a round the sides of a ratio have many short turns.
-const ROUNDS: usize = 15;
+const ROUNDS: usize = 12;
 const CONNECTIONS: usize = 16;
-/// Turns of a tenth of a second that each has in a round.
+/// How long a wrk asks two models in phases, in a round.
+const SECONDS: u64 = 4;
+/// Turns of a tenth of a second that a shadow and the model without one have in a round: what it has to do runs on when its phase is over.
 const TURNS: usize = 10;
 /// Turns of callers in a round, which are longer, because a shadow is waited for between them.
 const CALLS: usize = 6;
@@ -27,6 +33,9 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// The columns of a model that takes its time, and the steps of one that takes too much.
 const WIDTH: usize = 64;
 const STEPS: usize = 3_000;
+
+/// Versions that have one thread each, which can be stopped; a candidate's callers wait for a 40th of the time.
+const OWN: &str = "batching: { execution: threads, instances: 1, queue_timeout: 200ms";
 
 /// Rollbacks that are timed.
 const ROLLBACKS: usize = 30;
@@ -88,6 +97,59 @@ fn rollbacks(tabular: &[u8]) -> (Figure, u64, u64) {
         over.store(true, Ordering::Relaxed);
     });
     (figure, answers.into_inner(), lost.into_inner())
+}
+
+/// A thread that stands still within a run of its model until this is dropped, as one of an engine does that hangs: it takes no processor, gives no
+/// answer and no error, and holds no lock of the gateway's.
+struct Hung(Pid);
+
+impl Hung {
+    /// Stops the thread of this name that runs what is asked.
+    fn new(gateway: &Gateway, thread: &str, path: &str, body: &str) -> Self {
+        let says = |task: &Path, file: &str| std::fs::read_to_string(task.join(file)).unwrap_or_default();
+        // Threads are started when there is something to run.
+        let named = || -> Vec<PathBuf> {
+            let tasks = std::fs::read_dir(format!("/proc/{}/task", gateway.id())).expect("it runs");
+            tasks.filter_map(|task| Some(task.ok()?.path())).filter(|task| says(task, "comm").trim_end() == thread).collect()
+        };
+        let is_caught = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut client = gateway.client();
+                // Who asks a candidate by its number and hangs with it, is told that it was too late.
+                while !is_caught.load(Ordering::Relaxed) {
+                    client.request(&Request::post(path, body)).expect("an answer");
+                }
+            });
+            // Twice, a part of a run apart: what runs both times is not on its way to the run, nor on its way back.
+            let runs = |task: &PathBuf| says(task, "stat").contains(") R ");
+            let twice = |task: &PathBuf| {
+                let first = runs(task);
+                thread::sleep(Duration::from_micros(if first { 500 } else { 20 }));
+                first && runs(task)
+            };
+            let until = Instant::now() + Duration::from_secs(20);
+            let task = loop {
+                if let Some(found) = named().into_iter().find(twice) {
+                    break found;
+                }
+                assert!(Instant::now() < until, "{thread} does not run");
+            };
+            let id = task.file_name().and_then(|id| id.to_str()?.parse().ok()).map(Pid::from_raw).expect("a thread's number");
+            ptrace::seize(id, ptrace::Options::empty()).expect("a child's threads may be stopped");
+            ptrace::interrupt(id).expect("it is ours");
+            waitpid(id, Some(WaitPidFlag::__WALL)).expect("it stops");
+            is_caught.store(true, Ordering::Relaxed);
+            Self(id)
+        })
+    }
+}
+
+impl Drop for Hung {
+    fn drop(&mut self) {
+        // A process that has ended has none left.
+        let _ = ptrace::detach(self.0, None);
+    }
 }
 
 /// A row for the tabular model, as a caller of its typed route sends it.
@@ -223,6 +285,15 @@ impl Beside {
     }
 }
 
+/// Models that are asked in phases, the second of each beside the first.
+const PHASES: [[&str; 2]; 5] = [
+    ["single", "single-again"],
+    ["single", "single-split"],
+    ["plain", "plain-again"],
+    ["plain", "plain-split"],
+    ["plain", "halved"],
+];
+
 fn main() {
     let folder = Folder::default();
     let tabular = std::fs::read(repository().join("models/breast-cancer/1/model.onnx")).expect("the sample model is there");
@@ -237,6 +308,8 @@ fn main() {
         Beside::new("plain-shadow", "a shadow of all requests that is as good", &row),
         Beside::new("table-canary", "a candidate that fails each time, at 5 %", index),
         Beside::new("table-shadow", "a shadow of all requests that fails each time", index),
+        Beside::new("hung-canary", "a candidate that hangs, at 5 %", &wide),
+        Beside::new("hung-shadow", "a shadow of all requests that hangs", &wide),
         Beside::new("mean-canary", "a candidate that has 3,000 steps in place of one, at 5 %", &wide),
         Beside::new("mean-shadow", "a shadow of all requests that has 3,000 steps in place of one", &wide),
     ];
@@ -244,7 +317,7 @@ fn main() {
         folder.publish(model, 1, &onnx::big(1));
         folder.publish(model, 2, &onnx::fails_on_some());
     }
-    for model in ["mean", "mean-canary", "mean-shadow"] {
+    for model in ["mean", "mean-canary", "mean-shadow", "hung", "hung-canary", "hung-shadow"] {
         folder.publish(model, 1, &onnx::slow(WIDTH, 1));
         folder.publish(model, 2, &onnx::slow(WIDTH, STEPS));
     }
@@ -264,13 +337,16 @@ fn main() {
             rollout("plain-shadow", shadow),
             rollout("table-canary", canary),
             rollout("table-shadow", shadow),
+            format!("  - {{ name: hung, version: 1, {OWN} }} }}\n"),
+            rollout("hung-canary", &format!("{canary}, fallback_after: 2.5% }}, {OWN}")),
+            rollout("hung-shadow", &format!("{shadow} }}, {OWN}")),
             rollout("mean-canary", canary),
             rollout("mean-shadow", shadow),
         ],
     ]
     .concat();
-    let mut pairs: [Pair; 6] = Default::default();
-    let [single_again, single, again, split, halved, shadowed] = &mut pairs;
+    let mut pairs: [Pair; PHASES.len()] = Default::default();
+    let mut shadowed = Pair::default();
     let (mut errors, mut lost, mut compared, mut dropped) = (0, 0, 0, 0);
     let before = ticks();
     for _ in 0..ROUNDS {
@@ -283,26 +359,34 @@ fn main() {
             let share = |model: &str, share: &str| view(model)["share"] == share;
             let mirrored = |model: &str| view(model)["mirrored"] == "100%";
             share("halved", "50%")
-                && ["plain-split", "single-split", "table-canary", "mean-canary"].iter().all(|model| share(model, "5%"))
-                && ["plain-shadow", "table-shadow", "mean-shadow"].iter().all(|model| mirrored(model))
+                && ["plain-split", "single-split", "table-canary", "mean-canary", "hung-canary"]
+                    .iter()
+                    .all(|model| share(model, "5%"))
+                && ["plain-shadow", "table-shadow", "mean-shadow", "hung-shadow"].iter().all(|model| mirrored(model))
         };
         wait_for("the rollouts run", || runs().then_some(()));
-        let mut rates = |models: &[&str]| {
-            let post = |model: &&str| Asked::post(format!("http://{}/models/{model}/predict", gateway.http()), &row);
-            let loads = in_turn(&models.iter().map(post).collect::<Vec<_>>(), CONNECTIONS, TURNS, folder.path());
-            errors += loads.iter().map(|load| load.errors).sum::<u64>();
-            loads.iter().map(|load| load.rate).collect::<Vec<f64>>()
-        };
-        let found = rates(&["single", "single-again", "single-split"]);
-        single_again.add(found[0], found[1]);
-        single.add(f64::midpoint(found[0], found[1]), found[2]);
-        let found = rates(&["plain", "plain-again", "plain-split", "halved", "plain-shadow"]);
-        again.add(found[0], found[1]);
-        for (pair, rate) in [&mut *split, halved, shadowed].into_iter().zip(&found[2..]) {
-            pair.add(f64::midpoint(found[0], found[1]), *rate);
+        let post = |model: &str| Asked::post(format!("http://{}/models/{model}/predict", gateway.http()), &row);
+        for (pair, [one, other]) in pairs.iter_mut().zip(PHASES) {
+            let path = |model| format!("wrk.format(nil, '/models/{model}/predict')");
+            let script = format!(
+                "function prepare() paths = {{ {}, {} }} end\nfunction make(phase) return paths[phase] end\n",
+                path(one),
+                path(other)
+            );
+            let ([without, with], wrong) = in_phases(&post(one), &script, CONNECTIONS, SECONDS, folder.path());
+            errors += wrong;
+            pair.add(without, with);
         }
+        let loads = in_turn(&["plain", "plain-shadow"].map(post), CONNECTIONS, TURNS, folder.path());
+        errors += loads.iter().map(|load| load.errors).sum::<u64>();
+        shadowed.add(loads[0].rate, loads[1].rate);
+        settle(&gateway, "plain-shadow");
+        let hung = [("hung-canary@2", "/models/hung-canary@2/predict"), ("shadow", "/models/hung-shadow/predict")]
+            .map(|(thread, path)| Hung::new(&gateway, thread, path, &wide));
         lost += beside.iter_mut().map(|beside| beside.round(&gateway)).sum::<u64>();
         assert!(runs(), "a rollout ended while it was measured");
+        assert!(view("hung-shadow")["numbers"]["shadow"]["compared"] == 0, "the shadow that hangs has answered");
+        drop(hung);
         let shadow = &view("plain-shadow")["numbers"]["shadow"];
         compared += shadow["compared"].as_u64().unwrap_or_default();
         dropped += shadow["dropped"].as_u64().unwrap_or_default();
@@ -312,6 +396,16 @@ fn main() {
     assert!(errors == 0 && lost == 0, "{errors} errors and {lost} lost requests: the figures are of something else");
     let (back, answers, lost) = rollbacks(&tabular);
     assert!(lost == 0, "{lost} of {answers} requests were lost in rollbacks");
+    let names = [
+        "another copy of the model, a run for each request, answers/s",
+        "split at 5 %, a run for each request, answers/s",
+        "another copy of the model, with batches, answers/s",
+        "split at 5 %, with batches, which the candidate's requests leave, answers/s",
+        "split at 50 %, where each version has half as many requests to batch, answers/s",
+    ];
+    let line = |name: &str, pair: &Pair| [vec![name.into()], pair.show(), vec![format!("{} %", pair.ratio.mean(1))]].concat();
+    let shadow = line("shadow of all requests, answers/s", &shadowed);
+    let rates: Vec<_> = names.iter().zip(&pairs).map(|(name, pair)| line(name, pair)).chain([shadow]).collect();
     let line = |name: &str, pair: &Pair| [vec![name.into()], pair.show()].concat();
     let its_p50 = |beside: &Beside| {
         let candidate = if beside.candidate.is_empty() { "-".into() } else { beside.candidate.show(0) };
@@ -320,8 +414,9 @@ fn main() {
     let its_p99 = |beside: &Beside| [line("the same: p99", &beside.p99), vec![String::new()]].concat();
     let seen: Vec<_> = beside.iter().flat_map(|beside| [its_p50(beside), its_p99(beside)]).collect();
     let page = format!(
-        "# What a rollout costs\n\n{}. Load generators on the same machine, {CONNECTIONS} connections, {ROUNDS} rounds with new gateways, in each {TURNS} turns of a tenth of a second for each side of a line; medians with the \
-         quartiles, those of the ratios too, which are taken within a round, to the mean of two copies of the model where there are two. The machine is one that others have a part of: they took {:.1} % of its time. 30 numbers as JSON, gradient boosting, wrk:\n\n{}\n\
+        "# What a rollout costs\n\n{}. Load generators on the same machine, {CONNECTIONS} connections, {ROUNDS} rounds with new gateways. One wrk asks the model without a rollout for 50 ms and the one with it for the next 50 ms, over \
+         the same connections, {SECONDS} s in each round; a shadow and the model without one have {TURNS} turns of a tenth of a second. Medians with the quartiles, those of the ratios too, which are taken within \
+         a round; means of the ratios with their standard errors. The machine is one that others have a part of: they took {:.1} % of its time. 30 numbers as JSON, gradient boosting, wrk:\n\n{}\n\
          Errors: 0. Copies compared: {}, dropped because there was no room: {}.\n\n\
          ## What callers see\n\n{CALLERS} callers that wait {} ms between two requests, in turns of {} ms. Latencies in microseconds of those that the split gave to stable, \
          beside the same model without a rollout; the last column has the median of those that it gave to the candidate. No request was lost.\n\n{}\n\
@@ -330,17 +425,7 @@ fn main() {
          {answers} requests, none of them lost.\n",
         machine(),
         100.0 * stolen,
-        table(
-            &["figure", "without a rollout", "with one", "ratio"],
-            &[
-                line("another copy of the model, a run for each request, answers/s", single_again),
-                line("split at 5 %, a run for each request, answers/s", single),
-                line("another copy of the model, with batches, answers/s", again),
-                line("split at 5 %, with batches, which the candidate's requests leave, answers/s", split),
-                line("split at 50 %, where each version has half as many requests to batch, answers/s", halved),
-                line("shadow of all requests, answers/s", shadowed),
-            ]
-        ),
+        table(&["figure", "without a rollout", "with one", "ratio", "mean of the ratios"], &rates),
         compared,
         dropped,
         PAUSE.as_millis(),

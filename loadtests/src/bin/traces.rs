@@ -8,7 +8,7 @@ use axum::Router;
 use axum::routing::post;
 use bytes::Bytes;
 use prost::Message;
-use sluicegate_loadtests::{Asked, Figure, in_turn, machine, publish, table};
+use sluicegate_loadtests::{Asked, Figure, in_phases, in_turn, machine, publish, table};
 use sluicegate_proto::otlp::opentelemetry::proto::collector::trace::v1::ExportTraceServiceRequest;
 use sluicegate_testkit::folder::Folder;
 use sluicegate_testkit::process::{Gateway, repository};
@@ -25,49 +25,20 @@ const MODEL: &str = "breast-cancer";
 const CASES: [(&str, Option<&str>); 4] =
     [("no receiver named", None), ("the same once more", None), ("1 %", Some("0.01")), ("100 %", Some("1"))];
 
-/// A wrk that has so many of a hundred requests traced, and after 50 ms none, in turn, and tells of each such phase which it was, how many
-/// requests were sent and how long it took. It looks at the clock at every twentieth request.
-const PHASES: &str = r"
-local ffi = require('ffi')
-ffi.cdef[[typedef struct { long seconds, nanoseconds; } moment; int clock_gettime(int, moment*);]]
-local moment, traced, untraced = ffi.new('moment')
-local asked, since, phase, phases = 0, 0, 0, 0
-local function now() ffi.C.clock_gettime(1, moment); return tonumber(moment.seconds) + tonumber(moment.nanoseconds) / 1e9 end
+/// What a caller says of a request that is to be traced, and of others.
+const SAID: &str = r"
+local traced, untraced
 local function sampled(flag)
   wrk.headers['traceparent'] = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-0' .. flag
   return wrk.format()
 end
-function init() traced, untraced, since = sampled(1), sampled(0), now() end
-function request()
-  asked, phases = asked + 1, phases + 1
-  if asked % 20 == 0 then
-    local passed = now() - since
-    if passed > 0.05 then
-      print('phase', phase, phases, passed)
-      phase, phases, since = 1 - phase, 0, since + passed
-    end
-  end
-  return (phase == 1 and asked % 100 < PART) and traced or untraced
-end
+function prepare() traced, untraced = sampled(1), sampled(0) end
+function make(phase, asked) return (phase == 2 and asked % 100 < PART) and traced or untraced end
 ";
 /// How many of a hundred are traced in every other phase; none, to show what chance does.
 const PARTS: [u32; 2] = [0, 1];
 /// How long such a wrk asks, in a round.
 const SECONDS: u64 = 4;
-
-/// The rate of the phases in which requests are traced, in percent of that of the others.
-fn phases(told: &str) -> f64 {
-    let mut sums = [(0.0, 0.0); 2];
-    // The first ones are those of connections that begin.
-    for line in told.lines().filter(|line| line.starts_with("phase")).skip(4) {
-        let numbers: Vec<f64> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-        let [phase, sent, seconds] = numbers[..] else { panic!("wrk said: {line}") };
-        let sum = &mut sums[usize::from(phase > 0.0)];
-        *sum = (sum.0 + sent, sum.1 + seconds);
-    }
-    let [quiet, traced] = sums.map(|(sent, seconds)| sent / seconds);
-    100.0 * traced / quiet
-}
 
 fn main() {
     let (keep, taken) = sync_channel(MESSAGES);
@@ -101,10 +72,10 @@ fn main() {
         let found = measure(&[0, 3].map(post));
         add(&found, found[0], [0, 3].into_iter(), &mut rates, &mut ratios);
         for (part, within) in PARTS.iter().zip(&mut within) {
-            let asked = post(2).with(&PHASES.replace("PART", &part.to_string()));
-            let (load, told) = asked.run(CONNECTIONS, SECONDS, gateways[0].1.path());
-            errors += load.errors;
-            within.add(phases(&told));
+            let script = SAID.replace("PART", &part.to_string());
+            let ([quiet, traced], wrong) = in_phases(&post(2), &script, CONNECTIONS, SECONDS, gateways[0].1.path());
+            errors += wrong;
+            within.add(100.0 * traced / quiet);
         }
         for (told, (gateway, _)) in told.iter_mut().zip(&gateways) {
             let spans = |outcome| gateway.metric("sluicegate_trace_spans_total", &[("outcome", outcome)]);
