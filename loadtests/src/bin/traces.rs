@@ -22,8 +22,8 @@ const MESSAGES: usize = 10_000;
 const MODEL: &str = "breast-cancer";
 
 /// What is measured: a name, and the part of requests that is traced. The first two are alike, to show what chance does.
-const CASES: [(&str, Option<&str>); 4] =
-    [("no receiver named", None), ("the same once more", None), ("1 %", Some("0.01")), ("100 %", Some("1"))];
+const CASES: [(&str, Option<&str>); 5] =
+    [("no receiver named", None), ("the same once more", None), ("none", Some("0")), ("1 %", Some("0.01")), ("100 %", Some("1"))];
 
 /// What a caller says of a request that is to be traced, and of others.
 const SAID: &str = r"
@@ -66,14 +66,14 @@ fn main() {
             errors += loads.iter().map(|load| load.errors).sum::<u64>();
             loads.iter().map(|load| load.rate).collect::<Vec<_>>()
         };
-        let found = measure(&[0, 1, 2].map(post));
-        add(&found, f64::midpoint(found[0], found[1]), [0, 1, 2].into_iter(), &mut rates, &mut ratios);
+        let found = measure(&[0, 1, 2, 3].map(post));
+        add(&found, f64::midpoint(found[0], found[1]), 0..4, &mut rates, &mut ratios);
         // Apart, because what one leaves to be sent runs on into the next one's turn.
-        let found = measure(&[0, 3].map(post));
-        add(&found, found[0], [0, 3].into_iter(), &mut rates, &mut ratios);
+        let found = measure(&[0, 4].map(post));
+        add(&found, found[0], [0, 4].into_iter(), &mut rates, &mut ratios);
         for (part, within) in PARTS.iter().zip(&mut within) {
             let script = SAID.replace("PART", &part.to_string());
-            let ([quiet, traced], wrong) = in_phases(&post(2), &script, CONNECTIONS, SECONDS, gateways[0].1.path());
+            let ([quiet, traced], wrong) = in_phases(&post(3), &script, CONNECTIONS, SECONDS, gateways[0].1.path());
             errors += wrong;
             within.add(100.0 * traced / quiet);
         }
