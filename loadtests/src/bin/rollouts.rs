@@ -1,4 +1,4 @@
-//! What a rollout costs: a split, a shadow, and a candidate that fails, each beside the same model without a rollout, in one run.
+//! What a rollout costs: a split, a shadow, and candidates that fail, hang or are slow, each beside the same model without a rollout, in one run.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
