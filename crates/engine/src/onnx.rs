@@ -1,6 +1,7 @@
 //! ONNX Runtime, through its shared library.
 
 mod cuda;
+mod division;
 mod library;
 mod session;
 mod spawner;

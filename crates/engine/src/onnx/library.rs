@@ -10,8 +10,8 @@ use ort::logging::LogLevel;
 use parking_lot::Mutex;
 use sluicegate_core::{Code, Error, Result};
 
-use super::cuda;
 use super::spawner::Spawner;
+use super::{cuda, division};
 use crate::Search;
 use crate::sentence::sentence;
 
@@ -153,6 +153,7 @@ fn load(path: &Path) -> Result<Arc<Library>, String> {
         [_, _, ..] => named.iter().map(u32::to_string).collect::<Vec<_>>().join("."),
         _ => ort::util::probe(path).map_or_else(|| "1".to_owned(), |minor| format!("1.{minor}")),
     };
+    division::wrap_around();
     let cuda = Mutex::new(cuda::is_built_in().then_some(Ok(())));
     Ok(Arc::new(Library { environment, version, path: path.to_owned(), spawner: Spawner::start().ok(), cuda }))
 }

@@ -1,6 +1,7 @@
 //! What is asked of engines of ONNX alone: graphs that are odd, broken, or in need of more than one file.
 
 use bytes::Bytes;
+use sluicegate_core::dtype::Element;
 use sluicegate_core::signature::Kind;
 use sluicegate_core::{Code, DType, Dim, Shape, Tensor};
 use sluicegate_engine::{EngineChoice, ModelFile};
@@ -56,6 +57,40 @@ fn text_that_is_not_utf8_fails_the_run_and_a_nul_ends_nothing() {
         assert_eq!(run(b"\xff").expect_err("not text").code(), Code::RunFailed);
         for text in [&b"text"[..], b"a\0b", b"\0"] {
             assert_eq!(run(text).expect("text")[0].strings(), Some(&[Bytes::from_static(text)][..]));
+        }
+    }
+}
+
+#[test]
+fn whole_numbers_that_cannot_be_divided_end_no_process() {
+    for engine in each() {
+        quotients_and_remainders(engine, DType::Int32, [7, 2, 1, -1, 0, 3], i32::MIN);
+        quotients_and_remainders(engine, DType::Int64, [7, 2, 1, -1, 0, 3], i64::MIN);
+    }
+}
+
+fn quotients_and_remainders<T>(engine: EngineChoice, dtype: DType, [seven, two, one, minus_one, zero, three]: [T; 6], smallest: T)
+where
+    T: Element + PartialEq + std::fmt::Debug,
+{
+    for (op, of_seven, of_smallest) in [("Div", three, smallest), ("Mod", one, zero)] {
+        let dims = [rows()];
+        let model = Model::new(17).input("x", dtype, &dims).input("by", dtype, &dims).output("y", dtype, &dims);
+        let mut instance = instance(&model.node(op, &["x", "by"], &["y"], &[]).build(), engine);
+        // One row, and enough for the threads of the engine's own.
+        for rows in [1, 100_000] {
+            let mut run = |x: T, by: T| {
+                let tensor = |value| Tensor::from_vec(Shape::new(&[rows]), vec![value; rows]).expect("fits");
+                let answers = instance.run(&[tensor(x), tensor(by)], &[0]);
+                answers.map(|answers| answers[0].values::<T>().expect("of this type").into_owned())
+            };
+            assert_eq!(run(seven, two).expect("divided"), vec![of_seven; rows], "{engine:?} {dtype} {op}");
+            match run(smallest, minus_one) {
+                Ok(wrapped) => assert_eq!(wrapped, vec![of_smallest; rows], "{engine:?} {dtype} {op}"),
+                Err(error) => assert_eq!((error.code(), engine), (Code::RunFailed, EngineChoice::Tract), "{dtype} {op}: {error}"),
+            }
+            assert_eq!(run(one, zero).expect_err("by zero").code(), Code::RunFailed, "{engine:?} {dtype} {op}");
+            assert_eq!(run(seven, two).expect("divided"), vec![of_seven; rows], "{engine:?} {dtype} {op}");
         }
     }
 }
