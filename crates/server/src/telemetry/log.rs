@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use sluicegate_core::{Code, Error, Result};
@@ -34,11 +35,31 @@ pub fn init(config: &Log, service: &str) -> Result<Levels> {
     Ok(Levels { handle, now: Arc::new(Mutex::new(config.level.clone())) })
 }
 
-/// A panic is one line of the log. Where an engine panics on a request, that request fails and the process goes on.
+/// A panic is a line of the log. Where an engine panics on a request, that request fails and the process goes on.
 fn panicked(panic: &std::panic::PanicHookInfo<'_>) {
+    static SELDOM: Mutex<Seldom> = Mutex::new(Seldom { last: None, untold: 0 });
+    let Some(untold) = SELDOM.lock().tell(Instant::now()) else { return };
     let place = panic.location().map(ToString::to_string);
     let error = panic.payload_as_str().unwrap_or("no message").lines().next();
-    tracing::error!(place, error, "panicked");
+    tracing::error!(place, error, untold, "panicked");
+}
+
+/// Callers may make an engine panic as often as they ask, and are not to fill the log with it: it is told once in a second.
+struct Seldom {
+    last: Option<Instant>,
+    untold: u64,
+}
+
+impl Seldom {
+    /// How many were not told since the last one that was; `None` for one that is not told itself.
+    fn tell(&mut self, now: Instant) -> Option<u64> {
+        if self.last.is_some_and(|last| now.saturating_duration_since(last) < Duration::from_secs(1)) {
+            self.untold += 1;
+            return None;
+        }
+        self.last = Some(now);
+        Some(std::mem::take(&mut self.untold))
+    }
 }
 
 impl Levels {
@@ -92,6 +113,14 @@ mod tests {
     fn a_level_is_checked() {
         assert!(filter("info,sluicegate_registry=debug").is_ok());
         assert_eq!(filter("a=b=c").expect_err("no directive").code(), Code::BadConfig);
+    }
+
+    #[test]
+    fn a_flood_is_told_once_in_a_second_with_how_many_were_not() {
+        let (mut seldom, start) = (Seldom { last: None, untold: 0 }, Instant::now());
+        let told: Vec<_> = (0..2_500).map(|ms| seldom.tell(start + Duration::from_millis(ms))).collect();
+        let told: Vec<_> = told.into_iter().enumerate().filter_map(|(ms, untold)| Some((ms, untold?))).collect();
+        assert_eq!(told, [(0, 0), (1_000, 999), (2_000, 999)]);
     }
 
     #[test]
