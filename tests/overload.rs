@@ -2,8 +2,10 @@
 
 use std::sync::Barrier;
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use serde_json::json;
+use sluicegate_core::DType;
 use sluicegate_testkit::client::{Request, Response};
 use sluicegate_testkit::folder::Folder;
 use sluicegate_testkit::onnx;
@@ -174,6 +176,33 @@ fn a_request_that_fails_in_the_run_fails_alone() {
             }
         }
     });
+}
+
+/// ONNX Runtime would end the process by a signal, and tract panics each time.
+#[test]
+fn the_smallest_number_divided_by_minus_one_ends_no_process_and_floods_no_log() {
+    let folder = Folder::default();
+    let example = b"signature: { example: { x: 7, by: 2 } }\n";
+    folder.write("ratio", 1, &[("model.onnx", &onnx::of_two("Div", DType::Int64)), ("model.yaml", example)]);
+    let gateway = Gateway::start(&folder, "");
+    let mut client = gateway.client();
+    let mut divide = |x: i64, by: i64| {
+        let input = |name: &str, value: i64| json!({ "name": name, "datatype": "INT64", "shape": [1], "data": [value] });
+        let body = json!({ "inputs": [input("x", x), input("by", by)] });
+        client.request(&Request::post(&infer_path("ratio"), body.to_string())).expect("an answer")
+    };
+    let began = Instant::now();
+    for _ in 0..100 {
+        let response = divide(i64::MIN, -1);
+        match response.status {
+            200 => assert_eq!(response.json()["outputs"][0]["data"], json!([i64::MIN])),
+            _ => refused(&response, 500, "run_failed"),
+        }
+        refused(&divide(1, 0), 500, "run_failed");
+        assert_eq!(divide(-7, 2).json()["outputs"][0]["data"], json!([-3]));
+    }
+    let told = gateway.log().iter().filter(|line| line.contains("panicked")).count() as u64;
+    assert!(told <= began.elapsed().as_secs() + 1, "{:#?}", gateway.log());
 }
 
 #[test]

@@ -132,7 +132,7 @@ impl Asked {
     }
 }
 
-/// A wrk that asks one thing for 50 ms, another one for the next 50 ms, and tells of each phase which it was, how many requests were sent
+/// A wrk that asks one thing for a phase, another one for the next phase, and tells of each which it was, how many requests were sent
 /// and how long it took. It looks at the clock at every twentieth request.
 const PHASES: &str = r"
 local ffi = require('ffi')
@@ -144,7 +144,7 @@ function request()
   asked, sent = asked + 1, sent + 1
   if asked % 20 == 0 then
     local passed = now() - since
-    if passed > 0.05 then
+    if passed > PHASE then
       print('phase', phase, sent, passed)
       phase, sent, since = 3 - phase, 0, since + passed
     end
@@ -157,15 +157,26 @@ end
 /// another one, by some percent for as long as they live.
 ///
 /// The script in Lua has a function `prepare()` and a function `make(phase, asked)`, which returns the request of that number in phase 1 or 2.
-/// Returned are the rates of both, and how many errors there were.
+/// There are so many pairs of phases. Returned are the rates of both, and how many errors there were.
 ///
 /// # Panics
 /// As [`wrk`] does.
-pub fn in_phases(asked: &Asked, script: &str, connections: usize, seconds: u64, scratch: &Path) -> ([f64; 2], u64) {
-    let (load, told) = asked.clone().with(PHASES).with(script).run(connections, seconds, scratch);
-    let mut sums = [(0.0, 0.0); 2];
+pub fn in_phases(
+    asked: &Asked,
+    script: &str,
+    phase: Duration,
+    pairs: u32,
+    connections: usize,
+    scratch: &Path,
+) -> ([f64; 2], u64) {
     // The first ones are those of connections that begin.
-    for line in told.lines().filter(|line| line.starts_with("phase")).skip(4) {
+    const BEGIN: u32 = 1;
+    let phases = PHASES.replace("PHASE", &phase.as_secs_f64().to_string());
+    let seconds = (phase * 2 * (pairs + BEGIN)).as_secs() + 1;
+    let (load, told) = asked.clone().with(&phases).with(script).run(connections, seconds, scratch);
+    let mut sums = [(0.0, 0.0); 2];
+    let lines = told.lines().filter(|line| line.starts_with("phase"));
+    for line in lines.skip(2 * BEGIN as usize).take(2 * pairs as usize) {
         let numbers: Vec<f64> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
         let [phase, sent, seconds] = numbers[..] else { panic!("wrk said: {line}") };
         let sum = &mut sums[usize::from(phase > 1.0)];

@@ -213,6 +213,12 @@ pub fn big(mebibytes: usize) -> Vec<u8> {
     gather(mebibytes << 18, &vec![0; mebibytes << 20])
 }
 
+/// `y = op(x, by)` of rows of one number each.
+pub fn of_two(op: &str, dtype: DType) -> Vec<u8> {
+    let model = Model::new(17).input("x", dtype, &[rows()]).input("by", dtype, &[rows()]).output("y", dtype, &[rows()]);
+    model.node(op, &["x", "by"], &["y"], &[]).build()
+}
+
 /// `y = x` as a ZipMap gives it: one map from label to number a row, in place of a tensor.
 pub fn zipmap(labels: Labels<'_>) -> Vec<u8> {
     let (width, attr) = match labels {

@@ -1,13 +1,14 @@
 //! What a rollout costs: a split, a shadow, and candidates that fail, hang or are slow, each beside the same model without a rollout, in one run.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::ptrace;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
+use sluicegate_core::DType;
 use sluicegate_loadtests::{Asked, Figure, both, in_phases, in_turn, machine, publish, table};
 use sluicegate_testkit::client::{Client, Request};
 use sluicegate_testkit::folder::Folder;
@@ -15,27 +16,31 @@ use sluicegate_testkit::onnx;
 use sluicegate_testkit::process::{Gateway, repository, wait_for, write_config};
 
 // What a machine shared with others takes away lasts for seconds: within a round the sides of a ratio have many short turns.
-const ROUNDS: usize = 12;
+const ROUNDS: usize = 10;
 const CONNECTIONS: usize = 16;
-/// How long a wrk asks two models in phases, in a round.
-const SECONDS: u64 = 4;
+/// How long a wrk asks a model before it asks the other one, and how often in a round.
+const PHASE: Duration = Duration::from_millis(50);
+const PAIRS: u32 = 25;
 /// Turns of a tenth of a second that a shadow and the model without one have in a round: what it has to do runs on when its phase is over.
 const TURNS: usize = 10;
-/// Turns of callers in a round, which are longer, because a shadow is waited for between them.
-const CALLS: usize = 6;
-const TURN: Duration = Duration::from_millis(200);
+/// How often callers ask each of two models in a round, and for how long.
+const CALLS: usize = 24;
+const CALL: Duration = Duration::from_millis(50);
 
 /// Callers whose times are told, and what each waits between two requests: cores are free, so that a caller waits for the gateway
 /// and not for another caller.
 const CALLERS: usize = 2;
-const PAUSE: Duration = Duration::from_millis(1);
+const PAUSE: Duration = Duration::from_micros(500);
 
 /// The columns of a model that takes its time, and the steps of one that takes too much.
 const WIDTH: usize = 64;
 const STEPS: usize = 3_000;
 
 /// Versions that have one thread each, which can be stopped; a candidate's callers wait for a 40th of the time.
-const OWN: &str = "batching: { execution: threads, instances: 1, queue_timeout: 200ms";
+const OWN: &str = ", batching: { execution: threads, instances: 1, queue_timeout: 200ms }";
+
+/// The engine that can be made to panic.
+const TRACT: &str = ", engine: tract";
 
 /// Rollbacks that are timed.
 const ROLLBACKS: usize = 30;
@@ -176,27 +181,62 @@ impl Callers {
     }
 }
 
-/// A turn of callers.
-fn call(gateway: &Gateway, model: &str, body: &str) -> Callers {
-    let until = Instant::now() + TURN;
+/// What callers do at the moment: nothing, ask the first model, ask the second, or leave.
+const REST: u8 = 2;
+const LEAVE: u8 = 3;
+
+/// Callers who ask two models in turn, each over one connection for both: one differs from another for as long as it lives.
+fn call(gateway: &Gateway, models: [&str; 2], body: &str, settle: impl Fn()) -> [Callers; 2] {
+    let now = AtomicU8::new(REST);
     let one = || {
-        let (mut client, request) = (gateway.client(), Request::post(&format!("/models/{model}/predict"), body));
-        let mut seen = Callers::default();
-        while Instant::now() < until {
+        let mut client = gateway.client();
+        let requests = models.map(|model| Request::post(&format!("/models/{model}/predict"), body));
+        let mut seen = <[Callers; 2]>::default();
+        let mut ask = |request: &Request| {
             let sent = Instant::now();
-            let response = client.request(&request).expect("an answer");
-            let took = sent.elapsed().as_secs_f64() * 1e6;
-            let tried = response.header("x-model-fallback").is_some() || response.header("x-model-variant") == Some("candidate");
-            if tried { &mut seen.candidate } else { &mut seen.stable }.push(took);
-            seen.lost += u64::from(response.status != 200);
+            (client.request(request).expect("an answer"), sent.elapsed().as_secs_f64() * 1e6)
+        };
+        requests.iter().for_each(|request| drop(ask(request)));
+        loop {
+            match now.load(Ordering::Relaxed) {
+                LEAVE => break,
+                REST => {}
+                which => {
+                    let seen = &mut seen[usize::from(which)];
+                    let (response, took) = ask(&requests[usize::from(which)]);
+                    let tried =
+                        response.header("x-model-fallback").is_some() || response.header("x-model-variant") == Some("candidate");
+                    if tried { &mut seen.candidate } else { &mut seen.stable }.push(took);
+                    seen.lost += u64::from(response.status != 200);
+                }
+            }
             thread::sleep(PAUSE);
         }
         seen
     };
-    let mut sum = Callers::default();
+    let turn = |which| {
+        now.store(which, Ordering::Relaxed);
+        thread::sleep(CALL);
+        now.store(REST, Ordering::Relaxed);
+    };
+    let mut sum = <[Callers; 2]>::default();
     thread::scope(|scope| {
         let all: Vec<_> = (0..CALLERS).map(|_| scope.spawn(one)).collect();
-        all.into_iter().for_each(|one| sum.add(one.join().expect("it ends")));
+        thread::sleep(CALL);
+        for round in 0..CALLS {
+            both(
+                round,
+                || turn(0),
+                || {
+                    turn(1);
+                    settle();
+                },
+            );
+        }
+        now.store(LEAVE, Ordering::Relaxed);
+        for one in all {
+            sum.iter_mut().zip(one.join().expect("it ends")).for_each(|(sum, seen)| sum.add(seen));
+        }
     });
     sum
 }
@@ -246,52 +286,72 @@ fn ticks() -> (f64, f64) {
 
 /// The same model beside a rollout of it, as stable's callers see both.
 struct Beside {
-    name: &'static str,
+    models: [&'static str; 2],
     says: &'static str,
     body: String,
-    p50: Pair,
-    p99: Pair,
-    /// What the candidate's callers waited.
-    candidate: Figure,
+    /// What callers without and with it saw, in each round.
+    rounds: Vec<[Callers; 2]>,
 }
 
 impl Beside {
-    fn new(name: &'static str, says: &'static str, body: &str) -> Self {
-        Self { name, says, body: body.to_owned(), p50: Pair::default(), p99: Pair::default(), candidate: Figure::default() }
+    fn new(models: [&'static str; 2], says: &'static str, body: &str) -> Self {
+        Self { models, says, body: body.to_owned(), rounds: Vec::new() }
     }
 
+    /// How many requests were lost.
     fn round(&mut self, gateway: &Gateway) -> u64 {
-        let quiet = self.name.split('-').next().unwrap_or_default();
-        let (mut without, mut with) = (Callers::default(), Callers::default());
-        for turn in 0..CALLS {
-            let rolled = || {
-                let seen = call(gateway, self.name, &self.body);
-                if self.name.ends_with("-shadow") {
-                    settle(gateway, self.name);
-                }
-                seen
-            };
-            let (one, other) = both(turn, || call(gateway, quiet, &self.body), rolled);
-            without.add(one);
-            with.add(other);
-        }
-        if !with.candidate.is_empty() {
-            self.candidate.add(Figure::from(with.candidate).median());
-        }
-        let (one, other) = (Figure::from(without.stable), Figure::from(with.stable));
-        self.p50.add(one.median(), other.median());
-        self.p99.add(one.quantile(0.99), other.quantile(0.99));
-        without.lost + with.lost
+        let rolled = self.models[1];
+        let settled = || {
+            if rolled.ends_with("-shadow") {
+                settle(gateway, rolled);
+            }
+        };
+        let seen = call(gateway, self.models, &self.body, settled);
+        let lost = seen.iter().map(|seen| seen.lost).sum();
+        self.rounds.push(seen);
+        lost
+    }
+
+    /// A quantile without and with it, of all rounds but one.
+    fn quantiles(&self, q: f64, but: Option<usize>) -> [f64; 2] {
+        let rounds = || self.rounds.iter().enumerate().filter(|(place, _)| Some(*place) != but).map(|(_, round)| round);
+        [0, 1].map(|side| {
+            Figure::from(rounds().flat_map(|round| round[side].stable.iter().copied()).collect::<Vec<_>>()).quantile(q)
+        })
+    }
+
+    /// A quantile without and with it, and their ratio with its standard error, by the jackknife over rounds.
+    fn show(&self, q: f64) -> Vec<String> {
+        let ratio = |but| {
+            let [without, with] = self.quantiles(q, but);
+            100.0 * with / without
+        };
+        let all: Vec<f64> = (0..self.rounds.len()).map(|round| ratio(Some(round))).collect();
+        let count = all.len() as f64;
+        let mean = all.iter().sum::<f64>() / count;
+        let error = ((count - 1.0) / count * all.iter().map(|ratio| (ratio - mean).powi(2)).sum::<f64>()).sqrt();
+        let [without, with] = self.quantiles(q, None);
+        vec![format!("{without:.0}"), format!("{with:.0}"), format!("{:.1} +- {error:.1} %", ratio(None))]
+    }
+
+    /// What the candidate's callers waited, in the median.
+    fn candidate(&self) -> String {
+        let all: Vec<f64> = self.rounds.iter().flat_map(|round| round[1].candidate.iter().copied()).collect();
+        if all.is_empty() { "-".to_owned() } else { format!("{:.0}", Figure::from(all).median()) }
     }
 }
 
-/// Models that are asked in phases, the second of each beside the first.
-const PHASES: [[&str; 2]; 5] = [
-    ["single", "single-again"],
-    ["single", "single-split"],
-    ["plain", "plain-again"],
-    ["plain", "plain-split"],
-    ["plain", "halved"],
+/// What is asked in phases: a name, and for each phase the model of most requests and that of every twentieth.
+const PHASES: [(&str, [[&str; 2]; 2]); 9] = [
+    ("a run for each request: a copy of the model", [["single"; 2], ["single-again"; 2]]),
+    ("a run for each request: 5 % sent to a copy, no rollout", [["single"; 2], ["single", "single-again"]]),
+    ("a run for each request: split at 5 %", [["single"; 2], ["single-split"; 2]]),
+    ("a run for each request: split at 5 %, beside 5 % sent to a copy", [["single", "single-again"], ["single-split"; 2]]),
+    ("batches: a copy of the model", [["plain"; 2], ["plain-again"; 2]]),
+    ("batches: 5 % sent to a copy, no rollout", [["plain"; 2], ["plain", "plain-again"]]),
+    ("batches: split at 5 %", [["plain"; 2], ["plain-split"; 2]]),
+    ("batches: split at 5 %, beside 5 % sent to a copy", [["plain", "plain-again"], ["plain-split"; 2]]),
+    ("batches: split at 50 %", [["plain"; 2], ["halved"; 2]]),
 ];
 
 fn main() {
@@ -303,48 +363,67 @@ fn main() {
     let index = r#"{"index":7}"#;
     let wide = format!(r#"{{"x":[{}]}}"#, vec!["0.5"; WIDTH].join(","));
     let row = row();
+    // tract panics where it divides the smallest number by -1.
+    let panics = format!(r#"{{"x":{},"by":-1}}"#, i64::MIN);
     let mut beside = [
-        Beside::new("plain-split", "a candidate that is as good, at 5 %", &row),
-        Beside::new("plain-shadow", "a shadow of all requests that is as good", &row),
-        Beside::new("table-canary", "a candidate that fails each time, at 5 %", index),
-        Beside::new("table-shadow", "a shadow of all requests that fails each time", index),
-        Beside::new("hung-canary", "a candidate that hangs, at 5 %", &wide),
-        Beside::new("hung-shadow", "a shadow of all requests that hangs", &wide),
-        Beside::new("mean-canary", "a candidate that has 3,000 steps in place of one, at 5 %", &wide),
-        Beside::new("mean-shadow", "a shadow of all requests that has 3,000 steps in place of one", &wide),
+        Beside::new(["plain", "plain-again"], "another copy of the model", &row),
+        Beside::new(["plain", "plain-split"], "a candidate that is as good, at 5 %", &row),
+        Beside::new(["plain", "plain-shadow"], "a shadow of all requests that is as good", &row),
+        Beside::new(["table", "table-canary"], "a candidate that fails each time, at 5 %", index),
+        Beside::new(["table", "table-shadow"], "a shadow of all requests that fails each time", index),
+        Beside::new(["panic", "panic-canary"], "a candidate that panics each time, at 5 %", &panics),
+        Beside::new(["panic", "panic-shadow"], "a shadow of all requests that panics each time", &panics),
+        Beside::new(["hung", "hung-again"], "another copy of a model that has a thread of its own", &wide),
+        Beside::new(["hung", "hung-canary"], "a candidate that hangs, at 5 %", &wide),
+        Beside::new(["hung", "hung-shadow"], "a shadow of all requests that hangs", &wide),
+        Beside::new(["mean", "mean-canary"], "a candidate that has 3,000 steps in place of one, at 5 %", &wide),
+        Beside::new(["mean", "mean-shadow"], "a shadow of all requests that has 3,000 steps in place of one", &wide),
     ];
+    for model in ["panic", "panic-canary", "panic-shadow"] {
+        // It is warmed up with what it can divide.
+        let example = b"signature: { example: { x: 7, by: 2 } }\n";
+        for (version, op) in [(1, "Sub"), (2, "Div")] {
+            folder.write(model, version, &[("model.onnx", &onnx::of_two(op, DType::Int64)), ("model.yaml", example)]);
+        }
+    }
     for model in ["table", "table-canary", "table-shadow"] {
         folder.publish(model, 1, &onnx::big(1));
         folder.publish(model, 2, &onnx::fails_on_some());
     }
-    for model in ["mean", "mean-canary", "mean-shadow", "hung", "hung-canary", "hung-shadow"] {
+    for model in ["mean", "mean-canary", "mean-shadow", "hung", "hung-again", "hung-canary", "hung-shadow"] {
         folder.publish(model, 1, &onnx::slow(WIDTH, 1));
         folder.publish(model, 2, &onnx::slow(WIDTH, STEPS));
     }
-    let rollout = |name: &str, keys: &str| format!("  - {{ name: {name}, version: 1, rollout: {{ candidate: 2, {keys} }} }}\n");
+    let model = |name: &str, keys: &str| format!("  - {{ name: {name}, version: 1{keys} }}\n");
+    let rollout = |name: &str, rollout: &str, keys: &str| model(name, &format!(", rollout: {{ candidate: 2, {rollout} }}{keys}"));
     // Nothing ends these by itself: they are to be measured.
     let canary = "strategy: canary, steps: [ { weight: 5%, pause: true } ], analysis: [ { metric: error_rate, max: 100% } ]";
     let shadow = "strategy: shadow, shadow: { share: 100% }";
-    let mut models = [
-        ["plain", "plain-again", "table", "mean"].map(|name| format!("  - {{ name: {name}, version: 1 }}\n")).to_vec(),
-        ["single", "single-again"]
-            .map(|name| format!("  - {{ name: {name}, version: 1, batching: {{ max_rows: 1 }} }}\n"))
-            .to_vec(),
-        vec![
-            rollout("single-split", &format!("{canary} }}, batching: {{ max_rows: 1")),
-            rollout("plain-split", canary),
-            rollout("halved", &canary.replace("5%", "50%")),
-            rollout("plain-shadow", shadow),
-            rollout("table-canary", canary),
-            rollout("table-shadow", shadow),
-            format!("  - {{ name: hung, version: 1, {OWN} }} }}\n"),
-            rollout("hung-canary", &format!("{canary}, fallback_after: 2.5% }}, {OWN}")),
-            rollout("hung-shadow", &format!("{shadow} }}, {OWN}")),
-            rollout("mean-canary", canary),
-            rollout("mean-shadow", shadow),
-        ],
-    ]
-    .concat();
+    let late = &format!("{canary}, fallback_after: 2.5%");
+    let single = ", batching: { max_rows: 1 }";
+    let mut models = vec![
+        model("plain", ""),
+        model("plain-again", ""),
+        rollout("plain-split", canary, ""),
+        rollout("halved", &canary.replace("5%", "50%"), ""),
+        rollout("plain-shadow", shadow, ""),
+        model("single", single),
+        model("single-again", single),
+        rollout("single-split", canary, single),
+        model("table", ""),
+        rollout("table-canary", canary, ""),
+        rollout("table-shadow", shadow, ""),
+        model("panic", TRACT),
+        rollout("panic-canary", canary, TRACT),
+        rollout("panic-shadow", shadow, TRACT),
+        model("hung", OWN),
+        model("hung-again", OWN),
+        rollout("hung-canary", late, OWN),
+        rollout("hung-shadow", shadow, OWN),
+        model("mean", ""),
+        rollout("mean-canary", canary, ""),
+        rollout("mean-shadow", shadow, ""),
+    ];
     let mut pairs: [Pair; PHASES.len()] = Default::default();
     let mut shadowed = Pair::default();
     let (mut errors, mut lost, mut compared, mut dropped) = (0, 0, 0, 0);
@@ -359,21 +438,24 @@ fn main() {
             let share = |model: &str, share: &str| view(model)["share"] == share;
             let mirrored = |model: &str| view(model)["mirrored"] == "100%";
             share("halved", "50%")
-                && ["plain-split", "single-split", "table-canary", "mean-canary", "hung-canary"]
+                && ["plain-split", "single-split", "table-canary", "panic-canary", "mean-canary", "hung-canary"]
                     .iter()
                     .all(|model| share(model, "5%"))
-                && ["plain-shadow", "table-shadow", "mean-shadow", "hung-shadow"].iter().all(|model| mirrored(model))
+                && ["plain-shadow", "table-shadow", "panic-shadow", "mean-shadow", "hung-shadow"]
+                    .iter()
+                    .all(|model| mirrored(model))
         };
         wait_for("the rollouts run", || runs().then_some(()));
         let post = |model: &str| Asked::post(format!("http://{}/models/{model}/predict", gateway.http()), &row);
-        for (pair, [one, other]) in pairs.iter_mut().zip(PHASES) {
-            let path = |model| format!("wrk.format(nil, '/models/{model}/predict')");
+        for (pair, (_, models)) in pairs.iter_mut().zip(PHASES) {
+            let paths = models.map(|models| models.map(|model| format!("wrk.format(nil, '/models/{model}/predict')")).join(", "));
             let script = format!(
-                "function prepare() paths = {{ {}, {} }} end\nfunction make(phase) return paths[phase] end\n",
-                path(one),
-                path(other)
+                "function prepare() asks = {{ {{ {} }}, {{ {} }} }} end\n\
+                 function make(phase, asked) return asks[phase][asked % 20 == 0 and 2 or 1] end\n",
+                paths[0], paths[1]
             );
-            let ([without, with], wrong) = in_phases(&post(one), &script, CONNECTIONS, SECONDS, folder.path());
+            let asked = post(models[0][0]);
+            let ([without, with], wrong) = in_phases(&asked, &script, PHASE, PAIRS, CONNECTIONS, folder.path());
             errors += wrong;
             pair.add(without, with);
         }
@@ -386,6 +468,8 @@ fn main() {
         lost += beside.iter_mut().map(|beside| beside.round(&gateway)).sum::<u64>();
         assert!(runs(), "a rollout ended while it was measured");
         assert!(view("hung-shadow")["numbers"]["shadow"]["compared"] == 0, "the shadow that hangs has answered");
+        let failed = |model: &str, side: &str| view(model)["numbers"][side]["failed"].as_u64().unwrap_or_default();
+        assert!(failed("panic-canary", "candidate") > 0 && failed("panic-shadow", "shadow") > 0, "nothing panicked");
         drop(hung);
         let shadow = &view("plain-shadow")["numbers"]["shadow"];
         compared += shadow["compared"].as_u64().unwrap_or_default();
@@ -396,40 +480,33 @@ fn main() {
     assert!(errors == 0 && lost == 0, "{errors} errors and {lost} lost requests: the figures are of something else");
     let (back, answers, lost) = rollbacks(&tabular);
     assert!(lost == 0, "{lost} of {answers} requests were lost in rollbacks");
-    let names = [
-        "another copy of the model, a run for each request, answers/s",
-        "split at 5 %, a run for each request, answers/s",
-        "another copy of the model, with batches, answers/s",
-        "split at 5 %, with batches, which the candidate's requests leave, answers/s",
-        "split at 50 %, where each version has half as many requests to batch, answers/s",
-    ];
     let line = |name: &str, pair: &Pair| [vec![name.into()], pair.show(), vec![format!("{} %", pair.ratio.mean(1))]].concat();
-    let shadow = line("shadow of all requests, answers/s", &shadowed);
-    let rates: Vec<_> = names.iter().zip(&pairs).map(|(name, pair)| line(name, pair)).chain([shadow]).collect();
-    let line = |name: &str, pair: &Pair| [vec![name.into()], pair.show()].concat();
-    let its_p50 = |beside: &Beside| {
-        let candidate = if beside.candidate.is_empty() { "-".into() } else { beside.candidate.show(0) };
-        [line(&format!("{}: p50", beside.says), &beside.p50), vec![candidate]].concat()
+    let shadow = line("shadow of all requests", &shadowed);
+    let rates: Vec<_> = PHASES.iter().zip(&pairs).map(|((name, ..), pair)| line(name, pair)).chain([shadow]).collect();
+    let its = |beside: &Beside, q: f64, name: String, last: String| [vec![name], beside.show(q), vec![last]].concat();
+    let both = |beside: &Beside| {
+        let p50 = its(beside, 0.5, format!("{}: p50", beside.says), beside.candidate());
+        [p50, its(beside, 0.99, "the same: p99".into(), String::new())]
     };
-    let its_p99 = |beside: &Beside| [line("the same: p99", &beside.p99), vec![String::new()]].concat();
-    let seen: Vec<_> = beside.iter().flat_map(|beside| [its_p50(beside), its_p99(beside)]).collect();
+    let seen: Vec<_> = beside.iter().flat_map(both).collect();
     let page = format!(
-        "# What a rollout costs\n\n{}. Load generators on the same machine, {CONNECTIONS} connections, {ROUNDS} rounds with new gateways. One wrk asks the model without a rollout for 50 ms and the one with it for the next 50 ms, over \
-         the same connections, {SECONDS} s in each round; a shadow and the model without one have {TURNS} turns of a tenth of a second. Medians with the quartiles, those of the ratios too, which are taken within \
+        "# What a rollout costs\n\n{}. Load generators on the same machine, {CONNECTIONS} connections, {ROUNDS} rounds with new gateways. One wrk asks the model alone for 50 ms and as the line says for the next 50 ms, over \
+         the same connections, {PAIRS} times in each round; a shadow and the model without one have {TURNS} turns of a tenth of a second. Medians with the quartiles, those of the ratios too, which are taken within \
          a round; means of the ratios with their standard errors. The machine is one that others have a part of: they took {:.1} % of its time. 30 numbers as JSON, gradient boosting, wrk:\n\n{}\n\
          Errors: 0. Copies compared: {}, dropped because there was no room: {}.\n\n\
-         ## What callers see\n\n{CALLERS} callers that wait {} ms between two requests, in turns of {} ms. Latencies in microseconds of those that the split gave to stable, \
-         beside the same model without a rollout; the last column has the median of those that it gave to the candidate. No request was lost.\n\n{}\n\
+         ## What callers see\n\n{CALLERS} callers that wait {} ms between two requests ask the model without a rollout for {} ms and the one with it for as long, over one connection each, {CALLS} times in each \
+         round. Latencies in microseconds of those that the split gave to stable, over all rounds; ratios with their standard errors, by the jackknife over rounds; the last column has the median of those \
+         that it gave to the candidate. Panics are those of tract, which divides the smallest number by -1; what hangs is a thread that is stopped in its run. No request was lost.\n\n{}\n\
          ## Rollbacks\n\n{ROLLBACKS} rollbacks by hand of a candidate that has half of the requests, four connections asking all the time, the state in SQLite: \
          the last request that the candidate answered was sent {} ms after the decision (median, smallest and largest; a decision's time has whole milliseconds). \
          {answers} requests, none of them lost.\n",
         machine(),
         100.0 * stolen,
-        table(&["figure", "without a rollout", "with one", "ratio", "mean of the ratios"], &rates),
+        table(&["answers/s", "alone", "so", "ratio", "mean of the ratios"], &rates),
         compared,
         dropped,
-        PAUSE.as_millis(),
-        TURN.as_millis(),
+        PAUSE.as_secs_f64() * 1e3,
+        CALL.as_millis(),
         table(&["rollout", "without", "with", "ratio", "the candidate's callers, p50"], &seen),
         back.show(1),
     );

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::Duration;
 
 use axum::Router;
 use axum::routing::post;
@@ -15,7 +16,7 @@ use sluicegate_testkit::process::{Gateway, repository};
 
 const ROUNDS: usize = 25;
 /// Turns of a tenth of a second that each has in a round.
-const TURNS: usize = 15;
+const TURNS: usize = 12;
 const CONNECTIONS: usize = 16;
 /// Messages that are kept in a round, in which some seven hundred come.
 const MESSAGES: usize = 10_000;
@@ -35,10 +36,14 @@ end
 function prepare() traced, untraced = sampled(1), sampled(0) end
 function make(phase, asked) return (phase == 2 and asked % 100 < PART) and traced or untraced end
 ";
-/// How many of a hundred are traced in every other phase; none, to show what chance does.
-const PARTS: [u32; 2] = [0, 1];
-/// How long such a wrk asks, in a round.
-const SECONDS: u64 = 4;
+/// How many of a hundred are traced in every other phase (none, to show what chance does), how long phases are, and how many pairs of them there
+/// are in a round. The long ones show what a phase of traces leaves for the next one to pay.
+const WITHIN: [(u32, Duration, u32); 4] = [
+    (0, Duration::from_millis(50), 40),
+    (1, Duration::from_millis(50), 40),
+    (0, Duration::from_secs(1), 3),
+    (1, Duration::from_secs(1), 3),
+];
 
 fn main() {
     let (keep, taken) = sync_channel(MESSAGES);
@@ -48,7 +53,7 @@ fn main() {
     let config = format!("registries: {{ local: {{ type: directory, path: '{}' }} }}", models.display());
     let mut rates: [Figure; CASES.len()] = Default::default();
     let mut ratios: [Figure; CASES.len()] = Default::default();
-    let mut within: [Figure; PARTS.len()] = Default::default();
+    let mut within: [Figure; WITHIN.len()] = Default::default();
     let mut told = [(0.0, 0.0); CASES.len()];
     let mut errors = 0;
     for _ in 0..ROUNDS {
@@ -71,9 +76,9 @@ fn main() {
         // Apart, because what one leaves to be sent runs on into the next one's turn.
         let found = measure(&[0, 4].map(post));
         add(&found, found[0], [0, 4].into_iter(), &mut rates, &mut ratios);
-        for (part, within) in PARTS.iter().zip(&mut within) {
+        for ((part, phase, pairs), within) in WITHIN.into_iter().zip(&mut within) {
             let script = SAID.replace("PART", &part.to_string());
-            let ([quiet, traced], wrong) = in_phases(&post(3), &script, CONNECTIONS, SECONDS, gateways[0].1.path());
+            let ([quiet, traced], wrong) = in_phases(&post(3), &script, phase, pairs, CONNECTIONS, gateways[0].1.path());
             errors += wrong;
             within.add(100.0 * traced / quiet);
         }
@@ -86,22 +91,26 @@ fn main() {
     }
     let row = |case: usize| {
         let spans = format!("{:.0} / {:.0}", told[case].0, told[case].1);
-        vec![CASES[case].0.to_owned(), rates[case].quartiles(0), ratios[case].quartiles(1), spans]
+        vec![CASES[case].0.to_owned(), rates[case].quartiles(0), ratios[case].quartiles(1), ratios[case].mean(1), spans]
     };
-    let within: Vec<_> = PARTS.iter().zip(&within).map(|(part, figure)| vec![format!("{part} %"), figure.mean(2)]).collect();
+    let within: Vec<_> = WITHIN
+        .iter()
+        .zip(&within)
+        .map(|((part, phase, _), figure)| vec![format!("{part} %"), format!("{phase:?}"), figure.mean(2)])
+        .collect();
     let page = format!(
         "# What traces cost\n\n{}. wrk on the same machine, {CONNECTIONS} connections, {ROUNDS} rounds with new gateways, in each {TURNS} turns of a tenth of a second for each; medians \
          with the quartiles, those of the ratios too, which are to the mean of those of the same round that name no receiver. `{MODEL}`: 30 named numbers as JSON, \
          gradient boosting. The receiver of traces is in the process of the measurement, and shares the machine too; it keeps what it gets, and reads it between the rounds.\n\n{}\n\
          Two gateways of one kind differ by some percent for as long as they live, which is more than 1 % of traces costs. So the same with one gateway and one wrk, which has \
-         a part of its requests traced, by what it says in `traceparent`, for 50 ms, and none for the next 50 ms, {SECONDS} seconds in each round; means with their standard errors:\n\n{}\n\
+         a part of its requests traced, by what it says in `traceparent`, for a phase, and none for the next one; means with their standard errors:\n\n{}\n\
          Errors: {errors}. Spans received: {received}. Dropped are spans for which the queue of 2,048 had no room: a thread that gets no processor sends none.\n",
         machine(),
         table(
-            &["traced", "answers/s", "% of those without", "spans sent / dropped"],
+            &["traced", "answers/s", "% of those without", "mean", "spans sent / dropped"],
             &(0..CASES.len()).map(row).collect::<Vec<_>>()
         ),
-        table(&["traced in every other phase", "answers/s, % of those in the phases between"], &within),
+        table(&["traced in every other phase", "of", "answers/s, % of those in the phases between"], &within),
     );
     publish("traces", &page);
 }

@@ -74,9 +74,7 @@ where
     T: Element + PartialEq + std::fmt::Debug,
 {
     for (op, of_seven, of_smallest) in [("Div", three, smallest), ("Mod", one, zero)] {
-        let dims = [rows()];
-        let model = Model::new(17).input("x", dtype, &dims).input("by", dtype, &dims).output("y", dtype, &dims);
-        let mut instance = instance(&model.node(op, &["x", "by"], &["y"], &[]).build(), engine);
+        let mut instance = instance(&onnx::of_two(op, dtype), engine);
         // One row, and enough for the threads of the engine's own.
         for rows in [1, 100_000] {
             let mut run = |x: T, by: T| {
