@@ -178,9 +178,9 @@ fn a_request_that_fails_in_the_run_fails_alone() {
     });
 }
 
-/// ONNX Runtime would end the process by a signal, and tract panics each time.
+/// x86 has a signal for the one, and tract panics at the other.
 #[test]
-fn the_smallest_number_divided_by_minus_one_ends_no_process_and_floods_no_log() {
+fn whole_numbers_that_cannot_be_divided_end_no_process_and_flood_no_log() {
     let folder = Folder::default();
     let example = b"signature: { example: { x: 7, by: 2 } }\n";
     folder.write("ratio", 1, &[("model.onnx", &onnx::of_two("Div", DType::Int64)), ("model.yaml", example)]);
@@ -193,11 +193,7 @@ fn the_smallest_number_divided_by_minus_one_ends_no_process_and_floods_no_log() 
     };
     let began = Instant::now();
     for _ in 0..100 {
-        let response = divide(i64::MIN, -1);
-        match response.status {
-            200 => assert_eq!(response.json()["outputs"][0]["data"], json!([i64::MIN])),
-            _ => refused(&response, 500, "run_failed"),
-        }
+        assert_eq!(divide(i64::MIN, -1).json()["outputs"][0]["data"], json!([i64::MIN]));
         refused(&divide(1, 0), 500, "run_failed");
         assert_eq!(divide(-7, 2).json()["outputs"][0]["data"], json!([-3]));
     }

@@ -363,16 +363,16 @@ fn main() {
     let index = r#"{"index":7}"#;
     let wide = format!(r#"{{"x":[{}]}}"#, vec!["0.5"; WIDTH].join(","));
     let row = row();
-    // tract panics where it divides the smallest number by -1.
-    let panics = format!(r#"{{"x":{},"by":-1}}"#, i64::MIN);
+    // tract panics where it divides by zero.
+    let panics = r#"{"x":7,"by":0}"#;
     let mut beside = [
         Beside::new(["plain", "plain-again"], "another copy of the model", &row),
         Beside::new(["plain", "plain-split"], "a candidate that is as good, at 5 %", &row),
         Beside::new(["plain", "plain-shadow"], "a shadow of all requests that is as good", &row),
         Beside::new(["table", "table-canary"], "a candidate that fails each time, at 5 %", index),
         Beside::new(["table", "table-shadow"], "a shadow of all requests that fails each time", index),
-        Beside::new(["panic", "panic-canary"], "a candidate that panics each time, at 5 %", &panics),
-        Beside::new(["panic", "panic-shadow"], "a shadow of all requests that panics each time", &panics),
+        Beside::new(["panic", "panic-canary"], "a candidate that panics each time, at 5 %", panics),
+        Beside::new(["panic", "panic-shadow"], "a shadow of all requests that panics each time", panics),
         Beside::new(["hung", "hung-again"], "another copy of a model that has a thread of its own", &wide),
         Beside::new(["hung", "hung-canary"], "a candidate that hangs, at 5 %", &wide),
         Beside::new(["hung", "hung-shadow"], "a shadow of all requests that hangs", &wide),
@@ -496,7 +496,7 @@ fn main() {
          Errors: 0. Copies compared: {}, dropped because there was no room: {}.\n\n\
          ## What callers see\n\n{CALLERS} callers that wait {} ms between two requests ask the model without a rollout for {} ms and the one with it for as long, over one connection each, {CALLS} times in each \
          round. Latencies in microseconds of those that the split gave to stable, over all rounds; ratios with their standard errors, by the jackknife over rounds; the last column has the median of those \
-         that it gave to the candidate. Panics are those of tract, which divides the smallest number by -1; what hangs is a thread that is stopped in its run. No request was lost.\n\n{}\n\
+         that it gave to the candidate. Panics are those of tract, which divides by zero; what hangs is a thread that is stopped in its run. No request was lost.\n\n{}\n\
          ## Rollbacks\n\n{ROLLBACKS} rollbacks by hand of a candidate that has half of the requests, four connections asking all the time, the state in SQLite: \
          the last request that the candidate answered was sent {} ms after the decision (median, smallest and largest; a decision's time has whole milliseconds). \
          {answers} requests, none of them lost.\n",
