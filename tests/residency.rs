@@ -176,12 +176,21 @@ fn what_cannot_be_loaded_says_why_to_those_who_wait() {
     // A hole, which takes no room on the disk.
     std::fs::File::options().write(true).open(ballast).and_then(|file| file.set_len(2 << 30)).expect("a file");
     publish(&folder, "good", 2, 1);
-    let config = format!("{}{}", on_demand(&["broken", "huge"], "{ budget: 1GiB }"), "  - { name: good }\n");
+    publish(&folder, "far", 1, 0);
+    let ballast = folder.models().join("far/1/ballast.bin");
+    std::fs::File::options().write(true).open(ballast).and_then(|file| file.set_len(600 << 20)).expect("a file");
+    let far = r#"  - { name: far, residency: on_demand, device: "cuda:1", batching: { instances: 2 } }"#;
+    let memory = on_demand(&["broken", "huge"], "{ budget: 1GiB, gpu_budget: 1000MiB }");
+    let config = format!("{memory}{far}\n  - {{ name: good }}\n");
     let gateway = Gateway::start(&folder, &config);
     refusal(&ask(&gateway, "broken"), "Frobnicate");
     refusal(&ask(&gateway, "broken"), "Frobnicate");
     refusal(&ask(&gateway, "huge"), "memory.budget");
+    // Each of its instances would have a copy of the weights.
+    refusal(&ask(&gateway, "far"), "bytes for cuda:1, and memory.gpu_budget is 1048576000");
     assert_eq!(adds(&gateway, "good"), 2.0, "what is pinned is there whatever the budget");
+    let on = |device: &str| gateway.metric("sluicegate_footprint_bytes", &[("model", "good"), ("device", device)]);
+    assert!(on("cpu") >= MIB as f64 && on("cuda:1") == 0.0);
     assert!(gateway.metric("sluicegate_wakes_total", &[("model", "broken"), ("outcome", "failed")]) >= 2.0);
     folder.remove("broken", 1);
     publish(&folder, "broken", 7, 1);

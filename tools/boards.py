@@ -463,11 +463,12 @@ SERVING = Board(
             right=[
                 Panel(
                     "Memory of models",
-                    "As measured when each was loaded, beside `memory.budget`.",
+                    "As measured when each was loaded, beside `memory.budget` and, for each GPU, `memory.gpu_budget`.",
                     "bytes",
                     [
-                        (f"max by (model, version) (sluicegate_footprint_bytes{{{MODEL}}})", "{{model}}@{{version}}"),
+                        (f"max by (model, version, device) (sluicegate_footprint_bytes{{{MODEL}}})", "{{model}}@{{version}} on {{device}}"),
                         (f"max(sluicegate_memory_budget_bytes{{{POD}}})", "budget"),
+                        (f"max(sluicegate_gpu_memory_budget_bytes{{{POD}}})", "budget of each GPU"),
                     ],
                 ),
                 Panel(

@@ -12,6 +12,7 @@ use metrics::gauge;
 use serde_json::json;
 use sluicegate_core::metric::Form;
 use sluicegate_core::{ModelRef, metric};
+use sluicegate_registry::{Footprint, Place};
 use sluicegate_traffic::Traffic;
 
 use crate::rollout;
@@ -63,6 +64,7 @@ async fn status(State(api): State<Api>, traffic: Extension<Arc<Traffic>>, reques
     models.sort_by_key(|(name, _)| *name);
     let model = |(name, served): (&sluicegate_core::ModelName, &sluicegate_registry::Served)| {
         let default = served.default.as_ref();
+        let taken: Footprint = served.versions.values().map(|live| &live.footprint).sum();
         json!({
             "name": name,
             "ready": table.would_answer(&ModelRef { model: name.as_str(), version: None }).is_ok(),
@@ -74,7 +76,12 @@ async fn status(State(api): State<Api>, traffic: Extension<Arc<Traffic>>, reques
             "reason": served.reason,
             "held": served.held,
             "residency": if served.on_demand { "on_demand" } else { "pinned" },
-            "footprint_bytes": served.versions.values().map(|live| live.footprint).sum::<u64>(),
+            "footprint_bytes": taken.on(Place::Host),
+            "gpu_footprint_bytes": taken
+                .places()
+                .filter(|(place, _)| *place != Place::Host)
+                .map(|(place, bytes)| (place.to_string(), bytes.into()))
+                .collect::<serde_json::Map<_, _>>(),
             "rollout": traffic.view(name.as_str()).ok(),
             "versions": versions.get(name),
         })

@@ -73,8 +73,10 @@ impl Checker<'_> {
             self.within(path!["registries", &**name, "poll"], registry.poll, Duration::from_millis(10), hour);
             self.within(path!["registries", &**name, "settle"], registry.settle, Duration::default(), hour);
         }
-        if let Some(budget) = config.memory.budget {
-            self.within(path!["memory", "budget"], budget, Size::from_mib(1), Size::from_mib(1 << 24));
+        for (key, budget) in [("budget", config.memory.budget), ("gpu_budget", config.memory.gpu_budget)] {
+            if let Some(budget) = budget {
+                self.within(path!["memory", key], budget, Size::from_mib(1), Size::from_mib(1 << 24));
+            }
         }
         self.within(path!["memory", "wait"], config.memory.wait, millisecond, hour);
         self.within(path!["batching", "max_delay"], config.batching.max_delay, Duration::default(), second);

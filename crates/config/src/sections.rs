@@ -147,6 +147,9 @@ pub struct Memory {
     /// longest ago leave for others. Without it nobody counts, and none leaves.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget: Option<Size>,
+    /// The same of the memory of each GPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu_budget: Option<Size>,
     /// How long a request waits for its model to be loaded before it is refused, to be tried again later.
     pub wait: Duration,
 }
@@ -188,7 +191,7 @@ pub(super) fn engine_schema(_: &mut SchemaGenerator) -> Schema {
 
 impl Default for Memory {
     fn default() -> Self {
-        Self { budget: None, wait: Duration::from_secs(30) }
+        Self { budget: None, gpu_budget: None, wait: Duration::from_secs(30) }
     }
 }
 

@@ -5,8 +5,8 @@
 
 use std::cell::Cell;
 use std::fmt::Write;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -49,7 +49,7 @@ pub struct VersionMeter {
     padding: Sharded,
     queue_rows: AtomicUsize,
     abandoned: AtomicU64,
-    footprint: AtomicU64,
+    footprint: OnceLock<Vec<(String, u64)>>,
     /// What is counted of its cache, if it has one.
     pub cache: CacheMeter,
 }
@@ -125,7 +125,7 @@ impl VersionMeter {
             padding: Sharded::default(),
             queue_rows: AtomicUsize::new(0),
             abandoned: AtomicU64::new(0),
-            footprint: AtomicU64::new(0),
+            footprint: OnceLock::new(),
             cache: CacheMeter::default(),
         }
     }
@@ -174,9 +174,9 @@ impl VersionMeter {
         self.abandoned.fetch_add(count, Relaxed);
     }
 
-    /// Says how many bytes of memory it takes.
-    pub fn set_footprint(&self, bytes: u64) {
-        self.footprint.store(bytes, Relaxed);
+    /// Says how many bytes it takes of which devices' memory. Only the first word counts.
+    pub fn set_footprint(&self, devices: Vec<(String, u64)>) {
+        let _ = self.footprint.set(devices);
     }
 
     /// Says whether the version serves.
@@ -319,8 +319,10 @@ impl Meters {
         of_caches(metric::CACHE_BYTES, &CacheMeter::bytes);
         of_caches(metric::CACHE_SIZE, &|cache| cache.size.load(Relaxed));
         family(metric::FOOTPRINT, &meters, &|out, meter, labels| {
-            let bytes = if meter.live.load(Relaxed) { meter.footprint.load(Relaxed) } else { 0 };
-            let _ = writeln!(out, "{}{{{labels}}} {bytes}", metric::FOOTPRINT);
+            for (device, bytes) in meter.footprint.get().into_iter().flatten() {
+                let bytes = if meter.live.load(Relaxed) { *bytes } else { 0 };
+                let _ = writeln!(out, "{}{{{labels},device=\"{device}\"}} {bytes}", metric::FOOTPRINT);
+            }
         });
         family(metric::LIVE, &meters, &|out, meter, labels| {
             let live = u8::from(meter.live.load(Relaxed));

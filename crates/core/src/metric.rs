@@ -98,10 +98,12 @@ metrics_table! {
         "Models on demand that a request brought into memory (live), or that could not be (failed).",
     RESTS "sluicegate_rests_total" Counter ["model"]
         "Models on demand that left memory to make room for others.",
-    FOOTPRINT "sluicegate_footprint_bytes" Gauge ["model", "version"]
-        "Memory that a version in service takes: measured when it was loaded, and no less than its files.",
+    FOOTPRINT "sluicegate_footprint_bytes" Gauge ["model", "version", "device"]
+        "Memory that a version in service takes, of the process (cpu) and of GPUs (cuda:0, …): measured when it was loaded, and no less than its files.",
     BUDGET "sluicegate_memory_budget_bytes" Gauge []
         "The memory that models may take together, as `memory.budget` sets it; 0 where it is not set.",
+    GPU_BUDGET "sluicegate_gpu_memory_budget_bytes" Gauge []
+        "The memory of each GPU that models may take together, as `memory.gpu_budget` sets it; 0 where it is not set.",
     LIVE "sluicegate_live_version" Gauge ["model", "version", "digest", "engine"]
         "1 for every version that serves; the engine label says what really runs it.",
     ENGINE_FALLBACK "sluicegate_engine_fallback" Gauge ["model", "version"]

@@ -2,7 +2,8 @@
 //!
 //! In reading order: [`Engine`] (the trait alone), [`device`], [`options`], [`open`](mod@open) (which engine loads a
 //! model), `graph` (what a file says of itself; over `wire`), `onnx` (ONNX Runtime), `tract`, `reading` (a graph of
-//! tokens as a model that reads text), `candle` (safetensors), [`system`]. Every engine passes the one suite in `tests/conformance.rs`.
+//! tokens as a model that reads text), `candle` (safetensors), [`system`], `gpu` (what a driver tells),
+//! `footprint` (memory that models take). Every engine passes the one suite in `tests/conformance.rs`.
 
 pub mod device;
 pub mod open;
@@ -11,6 +12,8 @@ pub mod system;
 
 #[cfg(feature = "candle")]
 mod candle;
+mod footprint;
+mod gpu;
 mod graph;
 mod onnx;
 #[cfg(feature = "text")]
@@ -21,6 +24,8 @@ mod tract;
 mod wire;
 
 pub use device::{Device, Gpus};
+pub use footprint::{Budget, Footprint, Place};
+pub use gpu::memory_taken_on;
 pub use open::{Engines, ModelFile, Opened, Search};
 pub use options::{EngineChoice, Options};
 pub use sluicegate_core::{TextOptions, TokenCount};

@@ -46,6 +46,10 @@ fn cuda_that_is_there_is_taken_by_auto_and_answers_as_the_processor_does() {
             assert!(got.iter().zip(&wanted).all(|(a, b)| (a - b).abs() <= tolerance * b.abs().max(1.0)), "{got:?} {wanted:?}");
         }
     }
+    let Device::Cuda(gpus) = cuda else { panic!("{cuda} is no GPU") };
+    let first = gpus.of_instance(0);
+    let taken = sluicegate_engine::memory_taken_on(first);
+    assert!(taken.is_some_and(|bytes| bytes > 1 << 20), "the driver says {taken:?} of cuda:{first}, which this process uses");
     // Trees have no kernels there.
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/fraud/1/model.onnx");
     let bytes = std::fs::read(&root).expect("a sample model");

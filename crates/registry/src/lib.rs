@@ -30,5 +30,6 @@ pub use publish::{Live, Published, Served, Table, Work};
 pub use reconcile::Registry;
 pub use reconcile::control::Control;
 pub use reconcile::resting::Waker;
+pub use sluicegate_engine::{Footprint, Place};
 pub use spec::{Also, Declared, Overlay, Policy, Spec, Want};
 pub use status::{State, Status};

@@ -10,6 +10,7 @@ use sluicegate_batch::{Batcher, Execution};
 use sluicegate_core::meter::{Meters, VersionMeter};
 use sluicegate_core::trace;
 use sluicegate_core::{Code, Digest, Error, ModelName, ModelRef, Result, Signature, VersionRef};
+use sluicegate_engine::Footprint;
 use sluicegate_proto::inference::ModelConfig;
 
 use crate::assemble::Assembled;
@@ -62,8 +63,8 @@ pub struct Live {
     pub remarks: Vec<String>,
     /// When it went live.
     pub since: SystemTime,
-    /// Memory that it takes, in bytes: what the process took more when it was loaded alone, and no less than its files.
-    pub footprint: u64,
+    /// Memory that it takes: what was taken more when it was loaded alone, and no less than its files.
+    pub footprint: Footprint,
     /// Its metric handles.
     pub meter: Arc<VersionMeter>,
     /// The answers that it has given, where the model has a cache.
@@ -172,7 +173,7 @@ impl Live {
             config: found.config.and_then(Result::ok).map(|config| config.model.clone()),
             remarks,
             since: SystemTime::now(),
-            footprint: 0,
+            footprint: Footprint::default(),
             cache: run.cache.map(|size| Cache::new(size.get(), meter.clone())),
             declared,
             run,

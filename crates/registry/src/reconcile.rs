@@ -20,7 +20,7 @@ use std::time::{Duration, Instant, SystemTime};
 use metrics::{counter, gauge};
 use sluicegate_core::meter::Meters;
 use sluicegate_core::{Code, Digest, Error, ModelName, Result, metric};
-use sluicegate_engine::Engines;
+use sluicegate_engine::{Engines, Footprint};
 
 use crate::configs::Configs;
 use crate::drain::Reaper;
@@ -113,7 +113,9 @@ impl Registry {
             waking: HashMap::new(),
             footprints: HashMap::new(),
         };
-        gauge!(metric::BUDGET).set(memory.budget.map_or(0, NonZeroU64::get) as f64);
+        for (name, budget) in [(metric::BUDGET, memory.budget.host), (metric::GPU_BUDGET, memory.budget.gpu)] {
+            gauge!(name).set(budget.map_or(0, NonZeroU64::get) as f64);
+        }
         for root in &thread.roots {
             Directory { root: root.path.clone() }
                 .list(SystemTime::now())
@@ -184,7 +186,7 @@ struct Thread {
     /// The configurations of models that have one.
     configs: Configs,
     /// One load a model at a time, and the memory that it will take.
-    loading: HashMap<ModelName, u64>,
+    loading: HashMap<ModelName, Footprint>,
     /// Ensembles being loaded for which a model of theirs came in the meantime: if they fail, that is not the last word.
     outdated: HashSet<ModelName>,
     failed: HashMap<ModelName, HashMap<u64, Failure>>,
@@ -199,7 +201,7 @@ struct Thread {
     awake: HashMap<ModelName, Awake>,
     waking: HashMap<ModelName, Woken>,
     /// What versions took when they were loaded last.
-    footprints: HashMap<(ModelName, u64, Fingerprint), u64>,
+    footprints: HashMap<(ModelName, u64, Fingerprint), Footprint>,
 }
 
 impl Thread {
@@ -368,16 +370,17 @@ impl Thread {
         let found = self.found.get(&spec.name).and_then(|all| all.iter().find(|found| found.version == version)).cloned();
         let Some(found) = found else { return };
         match self.room_for(spec, &found) {
-            (Room::Now, need) => {
+            Room::Now(need) => {
                 let load = self.load_of(spec, &found, default, None);
                 self.status.set(&spec.name, version, State::Found, None, None);
                 self.start(load, need);
             }
-            (Room::Later, need) => {
-                let reason = format!("waiting for {need} bytes of memory: models in use take the rest of memory.budget");
+            Room::Later(place, need) => {
+                let setting = place.setting();
+                let reason = format!("waiting for {need} bytes of memory on {place}: models in use take the rest of {setting}");
                 self.status.set(&spec.name, version, State::Found, Some(reason), None);
             }
-            (Room::Never(reason), _) => self.loaded(&found, true, Err(Error::new(Code::LoadFailed, reason))),
+            Room::Never(reason) => self.loaded(&found, true, Err(Error::new(Code::LoadFailed, reason))),
         }
     }
 
@@ -404,7 +407,7 @@ impl Thread {
         }
     }
 
-    fn start(&mut self, load: Load, need: u64) {
+    fn start(&mut self, load: Load, need: Footprint) {
         let model = load.found.model.clone();
         self.loading.insert(model.clone(), need);
         // Never full: there are no more loads under way than threads that take them.
@@ -420,7 +423,7 @@ impl Thread {
             && let Some(Trial { spec, found, default, reply }) = self.trials.remove(next)
         {
             let load = self.load_of(&spec, &found, default.then_some(found.version), Some(reply));
-            let need = resting::files_of(&load.found);
+            let need = Footprint::of_files(resting::files_of(&load.found), load.run.options.device, &load.run.options);
             self.start(load, need);
         }
     }
@@ -431,7 +434,7 @@ impl Thread {
         let outdated = self.outdated.remove(model);
         match outcome {
             Ok(live) => {
-                self.footprints.insert(key(found), live.footprint);
+                self.footprints.insert(key(found), live.footprint.clone());
                 if let Some(failed) = self.failed.get_mut(model) {
                     failed.remove(version);
                 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sluicegate_batch::{Execution, Limits};
 use sluicegate_core::{Digest, ModelName, VersionRef};
-use sluicegate_engine::Options;
+use sluicegate_engine::{Budget, Options};
 
 /// Which version answers those who name none.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,11 +65,11 @@ pub enum Residency {
     OnDemand,
 }
 
-/// The memory that models take together.
+/// The memory that models may take together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
-    /// How many bytes; `None` where nobody counts.
-    pub budget: Option<NonZeroU64>,
+    /// How many bytes.
+    pub budget: Budget,
     /// How long a request waits for a model that is not in memory.
     pub wait: Duration,
 }

@@ -17,7 +17,7 @@ use sluicegate_batch::{Execution, Limits};
 use sluicegate_core::metric::Form;
 use sluicegate_core::{Code, Error, Result, VersionRef, metric};
 use sluicegate_engine::open::Search;
-use sluicegate_engine::{Engines, Options, TextOptions};
+use sluicegate_engine::{Budget, Engines, Options, TextOptions};
 use sluicegate_gateway::Gateway;
 use sluicegate_gateway::Splits;
 use sluicegate_registry::reconcile::Root;
@@ -97,8 +97,9 @@ pub fn roots(config: &Config) -> Vec<Root> {
 
 /// The memory that models may take.
 pub fn memory(config: &Config) -> Memory {
-    let config::Memory { budget, wait } = &config.memory;
-    Memory { budget: budget.and_then(|budget| NonZeroU64::new(budget.bytes())), wait: wait.get() }
+    let config::Memory { budget, gpu_budget, wait } = &config.memory;
+    let [host, gpu] = [budget, gpu_budget].map(|budget| budget.and_then(|budget| NonZeroU64::new(budget.bytes())));
+    Memory { budget: Budget { host, gpu }, wait: wait.get() }
 }
 
 /// What is declared of models.

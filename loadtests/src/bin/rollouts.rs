@@ -24,8 +24,8 @@ const PAIRS: u32 = 25;
 /// Turns of a tenth of a second that a shadow and the model without one have in a round: what it has to do runs on when its phase is over.
 const TURNS: usize = 10;
 /// How often callers ask each of two models in a round, and for how long.
-const CALLS: usize = 24;
-const CALL: Duration = Duration::from_millis(50);
+const CALLS: usize = 6;
+const CALL: Duration = Duration::from_millis(250);
 
 /// Callers whose times are told, and what each waits between two requests: cores are free, so that a caller waits for the gateway
 /// and not for another caller.

@@ -14,7 +14,7 @@ use sluicegate_proto::otlp::opentelemetry::proto::collector::trace::v1::ExportTr
 use sluicegate_testkit::folder::Folder;
 use sluicegate_testkit::process::{Gateway, repository};
 
-const ROUNDS: usize = 25;
+const ROUNDS: usize = 16;
 /// Turns of a tenth of a second that each has in a round.
 const TURNS: usize = 12;
 const CONNECTIONS: usize = 16;

@@ -9,7 +9,7 @@ use metrics::histogram;
 use parking_lot::Mutex;
 use sluicegate_core::meter::Meters;
 use sluicegate_core::{Code, Digest, Error, Result, Signature, metric};
-use sluicegate_engine::Engines;
+use sluicegate_engine::{Device, Engines, Footprint, Gpus, Place};
 
 use super::control::{Reply, Report};
 use super::{Event, resting};
@@ -80,9 +80,9 @@ pub(super) struct Load {
     pub(super) trial: Option<Reply>,
 }
 
-/// How much memory the process takes more, as far as it is one load's doing.
+/// How much memory is taken more, of the process and of the GPUs that a version may go to, as far as it is one load's doing.
 struct Growth {
-    before: Option<u64>,
+    before: Vec<(Place, Option<u64>)>,
     /// Which load of this process it is.
     place: usize,
     /// Whether none was under way when it began.
@@ -93,17 +93,29 @@ static BEGUN: AtomicUsize = AtomicUsize::new(0);
 static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
 
 impl Growth {
-    fn begin() -> Self {
+    fn begin(device: Device) -> Self {
+        let gpus = match device {
+            Device::Cpu => None,
+            Device::Auto => Some(Gpus::FIRST),
+            Device::Cuda(gpus) => Some(gpus),
+        };
+        let places = gpus.into_iter().flat_map(Gpus::numbers).map(Place::Gpu).chain([Place::Host]);
+        let before = places.map(|place| (place, place.taken())).collect();
         let alone = UNDER_WAY.fetch_add(1, Ordering::AcqRel) == 0;
         let place = BEGUN.fetch_add(1, Ordering::AcqRel) + 1;
-        Self { before: sluicegate_engine::resident_memory(), place, alone }
+        Self { before, place, alone }
     }
 
-    /// In bytes; 0 where another load was under way in between.
-    fn end(self) -> u64 {
-        let alone = self.alone && BEGUN.load(Ordering::Acquire) == self.place;
-        let growth = sluicegate_engine::resident_memory().zip(self.before).map(|(after, before)| after.saturating_sub(before));
-        growth.filter(|_| alone).unwrap_or(0)
+    /// Adds what was measured to what is taken for certain: nothing where another load was under way in between.
+    fn end(self, footprint: &mut Footprint) {
+        if !self.alone || BEGUN.load(Ordering::Acquire) != self.place {
+            return;
+        }
+        for &(place, before) in &self.before {
+            if let Some((after, before)) = place.taken().zip(before) {
+                footprint.raise(place, after.saturating_sub(before));
+            }
+        }
     }
 }
 
@@ -123,13 +135,18 @@ impl Load {
     fn work(&self) -> Result<Live> {
         let began = Instant::now();
         let (model, version) = (&self.found.model, self.found.version);
-        let growth = Growth::begin();
+        let growth = Growth::begin(self.run.options.device);
         let mut live = match self.make_ready(&|state, digest| self.status.set(model, version, state, None, digest))? {
             Ready::Warm(warm) => Live::new(*warm, &self.meters, &self.reaper),
             Ready::Assembled(assembled) => Live::ensemble(*assembled, &self.meters, &self.reaper),
         };
-        live.footprint = if live.steps().is_some() { 0 } else { growth.end().max(resting::files_of(&self.found)) };
-        live.meter.set_footprint(live.footprint);
+        if live.steps().is_none() {
+            let device = live.device.parse().unwrap_or_default();
+            let mut footprint = Footprint::of_files(resting::files_of(&self.found), device, &live.run.options);
+            growth.end(&mut footprint);
+            live.meter.set_footprint(footprint.places().map(|(place, bytes)| (place.to_string(), bytes)).collect());
+            live.footprint = footprint;
+        }
         histogram!(metric::LOAD_SECONDS, "model" => model.to_string()).record(began.elapsed().as_secs_f64());
         Ok(live)
     }

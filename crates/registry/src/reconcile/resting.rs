@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use metrics::counter;
 use parking_lot::Mutex;
 use sluicegate_core::{Code, Error, ModelName, Result, metric};
+use sluicegate_engine::{Footprint, Place};
 use tokio::sync::watch;
 
 use super::{Event, Thread};
@@ -91,9 +92,10 @@ pub(super) struct Awake {
 
 /// Whether a version may be loaded.
 pub(super) enum Room {
-    Now,
-    /// When others have less to do, or less is in memory.
-    Later,
+    /// And what it is reckoned to take.
+    Now(Footprint),
+    /// When others have less to do, or less is in memory: so many bytes are missing a place.
+    Later(Place, u64),
     Never(String),
 }
 
@@ -143,33 +145,33 @@ impl Thread {
 
     /// Makes room for a version, as far as models on demand that nobody uses take it. What is pinned has its room whatever
     /// the budget is.
-    pub(super) fn room_for(&mut self, spec: &Spec, found: &Found) -> (Room, u64) {
-        let files = files_of(found);
-        let need = self.footprints.get(&super::key(found)).copied().unwrap_or(files);
-        let Some(budget) = self.memory.budget else { return (Room::Now, need) };
-        let budget = budget.get();
+    pub(super) fn room_for(&mut self, spec: &Spec, found: &Found) -> Room {
+        let files = Footprint::of_files(files_of(found), spec.run.options.device, &spec.run.options);
         let pinned = spec.residency == Residency::Pinned;
-        if files > budget && !pinned {
-            let reason = format!("its files have {files} bytes, and memory.budget is {budget}");
-            return (Room::Never(reason), need);
+        if let Some(place) = self.memory.budget.short_of(&Footprint::default(), &files).filter(|_| !pinned) {
+            let (bytes, setting, budget) = (files.on(place), place.setting(), self.memory.budget.of(place).unwrap_or_default());
+            return Room::Never(format!("its files have {bytes} bytes for {place}, and {setting} is {budget}"));
         }
         // One that was measured to take more than all of it has it for itself.
-        let need = need.min(budget);
-        self.note_uses();
-        while self.taken() + need > budget {
-            let Some(idle) = self.idlest() else {
-                return (if pinned { Room::Now } else { Room::Later }, need);
-            };
-            self.rest(&idle);
+        let need = self.footprints.get(&super::key(found)).cloned().unwrap_or(files).within(self.memory.budget);
+        if self.memory.budget.short_of(&self.taken(), &need).is_some() {
+            self.note_uses();
         }
-        (Room::Now, need)
+        while let Some(place) = self.memory.budget.short_of(&self.taken(), &need) {
+            match self.idlest(place) {
+                Some(idle) => self.rest(&idle),
+                None if pinned => break,
+                None => return Room::Later(place, need.on(place)),
+            }
+        }
+        Room::Now(need)
     }
 
     /// Memory that is taken, and that will be by what is being loaded.
-    fn taken(&self) -> u64 {
+    fn taken(&self) -> Footprint {
         let table = self.published.load();
-        let live: u64 = table.live().iter().map(|live| live.footprint).sum();
-        live + self.loading.values().sum::<u64>()
+        let live = table.live();
+        live.iter().map(|live| &live.footprint).chain(self.loading.values()).sum()
     }
 
     /// Looks which models on demand had requests since the last look.
@@ -184,13 +186,14 @@ impl Thread {
         }
     }
 
-    /// The model on demand that was used longest ago, of those with nothing in flight.
-    fn idlest(&self) -> Option<ModelName> {
+    /// The model on demand that was used longest ago, of those that take a memory and have nothing in flight.
+    fn idlest(&self, place: Place) -> Option<ModelName> {
         let table = self.published.load();
+        let takes = |served: &Served| served.versions.values().any(|live| live.footprint.on(place) > 0);
         let may_rest = |(model, awake): &(&ModelName, &Awake)| {
             let came = awake.asked || awake.used.elapsed() > FRESH;
             let is_to_come = self.loading.contains_key(*model) || self.waking.contains_key(*model);
-            came && !is_to_come && table.models.get(*model).is_some_and(is_idle)
+            came && !is_to_come && table.models.get(*model).is_some_and(|served| takes(served) && is_idle(served))
         };
         self.awake.iter().filter(may_rest).min_by_key(|(_, awake)| awake.used).map(|(model, _)| model.clone())
     }
