@@ -49,7 +49,7 @@ extern "C" fn step_over(signal: libc::c_int, info: *mut libc::siginfo_t, context
 
 /// An `idiv` of 32 or 64 bits (Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, 2.1 and "IDIV"). Shorter
 /// numbers are divided as such of 32 bits, which they cannot overflow.
-#[cfg_attr(not(all(target_os = "linux", target_arch = "x86_64")), expect(dead_code))]
+#[cfg_attr(not(all(target_os = "linux", target_arch = "x86_64")), allow(dead_code, reason = "other processors raise no signal"))]
 #[derive(Debug, PartialEq)]
 struct Division {
     wide: bool,
@@ -57,7 +57,7 @@ struct Division {
     length: i64,
 }
 
-#[cfg_attr(not(all(target_os = "linux", target_arch = "x86_64")), expect(dead_code))]
+#[cfg_attr(not(all(target_os = "linux", target_arch = "x86_64")), allow(dead_code, reason = "other processors raise no signal"))]
 impl Division {
     /// The instruction that `code` begins with, where it is one.
     fn read(mut code: impl Iterator<Item = u8>) -> Option<Self> {
