@@ -101,7 +101,7 @@ fn main() {
     let page = format!(
         "# What traces cost\n\n{}. wrk on the same machine, {CONNECTIONS} connections, {ROUNDS} rounds with new gateways, in each {TURNS} turns of a tenth of a second for each; medians \
          with the quartiles, those of the ratios too, which are to the mean of those of the same round that name no receiver. `{MODEL}`: 30 named numbers as JSON, \
-         gradient boosting. The receiver of traces is in the process of the measurement, at low priority; it keeps what it gets, and reads it between the rounds.\n\n{}\n\
+         gradient boosting. The receiver of traces is in the process of the measurement, at the lowest priority; it keeps what it gets, and reads it between the rounds.\n\n{}\n\
          Two gateways of one kind differ by some percent for as long as they live, which is more than 1 % of traces costs. So the same with one gateway and one wrk, which has \
          a part of its requests traced, by what it says in `traceparent`, for a phase, and none for the next one; means with their standard errors:\n\n{}\n\
          Errors: {errors}. Spans received: {received}. Dropped are spans for which the queue of 2,048 had no room: a thread that gets no processor sends none.\n",
@@ -145,6 +145,8 @@ fn receive(taken: SyncSender<Bytes>) -> SocketAddr {
     let (tell, told) = sync_channel(1);
     std::thread::spawn(move || {
         sluicegate_engine::lower_priority();
+        // The least of all. For this thread alone, on Linux; where it fails, the figures are lower.
+        let _ = rustix::process::setpriority_process(None, 19);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async move {
             let take = move |body: Bytes| async move { taken.try_send(body).expect("there is room") };
