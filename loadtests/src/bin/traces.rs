@@ -139,8 +139,7 @@ fn start(ratio: Option<&str>, endpoint: &str, config: &str) -> (Gateway, Folder)
     (gateway, scratch)
 }
 
-/// A receiver on a thread of its own, which keeps what it gets. It runs when nobody else wants to: a receiver is elsewhere, and at the priority of the
-/// others it took 3 % of the gateway's rate by its waking up.
+/// A receiver on a thread of its own, which keeps what it gets. It runs when nobody else wants to: a receiver is elsewhere.
 fn receive(taken: SyncSender<Bytes>) -> SocketAddr {
     let (tell, told) = sync_channel(1);
     std::thread::spawn(move || {
