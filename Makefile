@@ -42,7 +42,7 @@ CUDA_BUILD = home=$$(echo $(CURDIR)/$(CUDA)/lib/python3*/site-packages/nvidia/cu
 need = @command -v $(1) >/dev/null || { echo "$(1) is missing: $(2)" >&2; exit 2; }
 
 .DEFAULT_GOAL := help
-.PHONY: help serve release test test-rust test-clients fmt lint docs generate models minilm goldens
+.PHONY: help serve quick-build release test test-rust test-clients fmt lint docs generate models minilm goldens
 .PHONY: bench instructions compare encoders workloads soak fuzz deny ci clean test-schema cuda test-cuda test-gpu bench-gpu
 .PHONY: test-delivery soak-delivery chart need-helm need-prometheus
 .PHONY: onnxruntime need-rust need-python need-toolchains need-chromium need-postgres need-wrk need-h2load need-valgrind
@@ -50,9 +50,13 @@ need = @command -v $(1) >/dev/null || { echo "$(1) is missing: $(2)" >&2; exit 2
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-serve: need-rust onnxruntime ## fetch what is missing, build, and serve models/
-	cargo build --locked --no-default-features
+# The optimiser is left out of our own crates here, and the download goes on beside the build: two minutes on two cores.
+serve: need-rust ## fetch what is missing, build, and serve models/
+	@$(MAKE) --no-print-directory --jobs=2 onnxruntime quick-build
 	target/debug/sluicegate serve --models models
+
+quick-build:
+	CARGO_PROFILE_DEV_OPT_LEVEL=0 CARGO_PROFILE_DEV_DEBUG=none cargo build --locked --no-default-features
 
 release: need-rust ## the binary for production: target/release/sluicegate
 	$(BINARY) --release
