@@ -237,11 +237,8 @@ fn modules_are_named_after_themselves() {
 
 #[test]
 fn unsafe_code_is_where_runtimes_are_and_says_why_it_is_sound() {
-    // A block of what is extern, and not the type of a function.
-    let is_extern = |line: &str| line.contains("unsafe extern ") && line.trim_end().ends_with('{');
-    let is_unsafe = |line: &str| {
-        ["{", "fn ", "impl ", "trait "].iter().any(|what| line.contains(&format!("unsafe {what}"))) || is_extern(line)
-    };
+    let is_unsafe =
+        |line: &str| ["{", "fn ", "impl ", "extern ", "trait "].iter().any(|what| line.contains(&format!("unsafe {what}")));
     let outside = |source: &Source, line: &str| !UNSAFE.iter().any(|room| source.path.starts_with(room)) && is_unsafe(line);
     hold("unsafe is for what calls a runtime or maps a file", lines_where(outside));
     let mut broken = Vec::new();

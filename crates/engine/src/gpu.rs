@@ -18,6 +18,7 @@ type Context = *mut c_void;
 /// Calls of the CUDA Driver API, by the names that its library has them under (NVIDIA, CUDA Driver API, 6.7 "Primary Context Management",
 /// 6.8 "Context Management", 6.13 "Memory Management"). 0 is success.
 struct Driver {
+    // SAFETY: these are types alone, as cuda.h has them; where one is called stands why that is sound.
     device: unsafe extern "C" fn(*mut c_int, c_int) -> Status,
     state: unsafe extern "C" fn(c_int, *mut c_uint, *mut c_int) -> Status,
     retain: unsafe extern "C" fn(*mut Context, c_int) -> Status,
