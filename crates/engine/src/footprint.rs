@@ -111,10 +111,9 @@ impl Budget {
         .map(NonZeroU64::get)
     }
 
-    /// The first memory that has no room for `need` beside what is taken.
-    pub fn short_of(&self, taken: &Footprint, need: &Footprint) -> Option<Place> {
-        let lacks = |(place, bytes): &(Place, u64)| self.of(*place).is_some_and(|budget| taken.on(*place) + bytes > budget);
-        need.places().find(lacks).map(|(place, _)| place)
+    /// Whether a memory has room for so many bytes beside what is taken of it.
+    pub fn has_room(&self, place: Place, taken: u64, bytes: u64) -> bool {
+        self.of(place).is_none_or(|budget| taken.saturating_add(bytes) <= budget)
     }
 }
 
@@ -143,11 +142,12 @@ mod tests {
         let budget = Budget { host: NonZeroU64::new(100), gpu: NonZeroU64::new(50) };
         let taken = [on("cuda:0", 30, 1), on("cpu", 20, 1)].iter().sum::<Footprint>();
         assert_eq!((taken.on(Place::Host), taken.on(Place::Gpu(0)), taken.on(Place::Gpu(1))), (50, 30, 0));
-        assert_eq!(budget.short_of(&taken, &on("cuda:0", 21, 1)), Some(Place::Gpu(0)), "the other device's room is no use");
-        assert_eq!(budget.short_of(&taken, &on("cuda:1", 50, 1)), None);
-        assert_eq!(budget.short_of(&taken, &on("cuda:1", 51, 1)), Some(Place::Host));
+        let has_room = |place, bytes| budget.has_room(place, taken.on(place), bytes);
+        assert!(has_room(Place::Gpu(0), 20) && !has_room(Place::Gpu(0), 21), "the other device's room is no use");
+        assert!(has_room(Place::Gpu(1), 50) && !has_room(Place::Gpu(1), 51));
+        assert!(has_room(Place::Host, 50) && !has_room(Place::Host, 51));
         assert_eq!(on("cuda:1", 70, 1).within(budget), on("cuda:1", 50, 1).clone_with(Place::Host, 70));
-        assert_eq!(Budget::default().short_of(&taken, &on("cuda:0", u64::MAX / 4, 1)), None);
+        assert!(Budget::default().has_room(Place::Host, u64::MAX, u64::MAX), "nobody counts");
     }
 
     #[test]

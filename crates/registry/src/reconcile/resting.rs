@@ -148,20 +148,21 @@ impl Thread {
     pub(super) fn room_for(&mut self, spec: &Spec, found: &Found) -> Room {
         let files = Footprint::of_files(files_of(found), spec.run.options.device, &spec.run.options);
         let pinned = spec.residency == Residency::Pinned;
-        if let Some(place) = self.memory.budget.short_of(&Footprint::default(), &files).filter(|_| !pinned) {
-            let (bytes, setting, budget) = (files.on(place), place.setting(), self.memory.budget.of(place).unwrap_or_default());
+        let too_big = |(place, bytes): &(Place, u64)| !pinned && !self.memory.budget.has_room(*place, 0, *bytes);
+        if let Some((place, bytes)) = files.places().find(too_big) {
+            let (setting, budget) = (place.setting(), self.memory.budget.of(place).unwrap_or_default());
             return Room::Never(format!("its files have {bytes} bytes for {place}, and {setting} is {budget}"));
         }
         // One that was measured to take more than all of it has it for itself.
         let need = self.footprints.get(&super::key(found)).cloned().unwrap_or(files).within(self.memory.budget);
-        if self.memory.budget.short_of(&self.taken(), &need).is_some() {
-            self.note_uses();
-        }
-        while let Some(place) = self.memory.budget.short_of(&self.taken(), &need) {
-            match self.idlest(place) {
-                Some(idle) => self.rest(&idle),
-                None if pinned => break,
-                None => return Room::Later(place, need.on(place)),
+        self.note_uses();
+        for (place, bytes) in need.places() {
+            while !self.memory.budget.has_room(place, self.taken().on(place), bytes) {
+                match self.idlest(place) {
+                    Some(idle) => self.rest(&idle),
+                    None if pinned => break,
+                    None => return Room::Later(place, bytes),
+                }
             }
         }
         Room::Now(need)
