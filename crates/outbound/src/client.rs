@@ -6,9 +6,12 @@ use std::time::Duration;
 use http::HeaderMap;
 use rustls::crypto::ring;
 use ureq::tls::{RootCerts, TlsConfig};
+use ureq::unversioned::resolver::{DefaultResolver, Resolver};
+use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Error};
 
 use crate::address::Address;
+use crate::names::Names;
 
 /// Why there is no answer.
 pub struct Failure {
@@ -40,14 +43,15 @@ pub(crate) struct Post<'a> {
 }
 
 /// For what is asked once in seconds or less often, which has no use for connections that wait.
-static ONCE: LazyLock<Agent> = LazyLock::new(|| agent(0));
+static ONCE: LazyLock<Agent> = LazyLock::new(|| agent(0, DefaultResolver::default()));
 
 /// For what is told again and again.
-static AGAIN: LazyLock<Agent> = LazyLock::new(|| agent(1));
+static AGAIN: LazyLock<Agent> = LazyLock::new(|| agent(1, &*NAMES));
+static NAMES: LazyLock<Names> = LazyLock::new(Names::default);
 
 /// A redirect could lead what was signed, or the password, to a stranger; a proxy would come from the environment, which is read
 /// elsewhere.
-fn agent(kept: usize) -> Agent {
+fn agent(kept: usize, resolver: impl Resolver) -> Agent {
     let tls = TlsConfig::builder()
         .root_certs(RootCerts::PlatformVerifier)
         .unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()))
@@ -60,7 +64,7 @@ fn agent(kept: usize) -> Agent {
         .user_agent(concat!("sluicegate/", env!("CARGO_PKG_VERSION")))
         .tls_config(tls)
         .build();
-    Agent::new_with_config(config)
+    Agent::with_parts(config, DefaultConnector::default(), resolver)
 }
 
 impl Post<'_> {
@@ -74,7 +78,10 @@ impl Post<'_> {
             request = request.header("authorization", basic.expose());
         }
         let request = request.config().timeout_global(Some(self.timeout)).build();
-        let response = request.send(self.body).map_err(|error| self.failure(&error))?;
+        let response = request.send(self.body).map_err(|error| {
+            NAMES.forget();
+            self.failure(&error)
+        })?;
         let (head, body) = response.into_parts();
         let body = read(body, self.most).map_err(|error| self.failure(&error));
         Ok(Answer { status: head.status.as_u16(), headers: head.headers, body })
