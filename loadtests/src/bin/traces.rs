@@ -1,16 +1,15 @@
 //! What traces cost: one tabular row over HTTP by a gateway that tells none, one that tells 1 % and one that tells all, in one run; and by
 //! one gateway whose callers have 1 % of their requests traced for one moment, and none for the next.
 
-use std::net::SocketAddr;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use axum::Router;
-use axum::routing::post;
-use bytes::Bytes;
-use prost::Message;
+use rustix::net::RecvFlags;
+use rustix::time::{ClockId, clock_gettime};
 use sluicegate_loadtests::{Asked, Figure, in_phases, in_turn, machine, publish, table};
-use sluicegate_proto::otlp::opentelemetry::proto::collector::trace::v1::ExportTraceServiceRequest;
 use sluicegate_testkit::folder::Folder;
 use sluicegate_testkit::process::{Gateway, repository};
 
@@ -18,8 +17,6 @@ const ROUNDS: usize = 14;
 /// Turns of a tenth of a second that each has in a round.
 const TURNS: usize = 12;
 const CONNECTIONS: usize = 16;
-/// Messages that are kept in a round, in which some seven hundred come.
-const MESSAGES: usize = 10_000;
 const MODEL: &str = "breast-cancer";
 
 /// What is measured: a name, and the part of requests that is traced. The first two are alike, to show what chance does.
@@ -46,9 +43,8 @@ const WITHIN: [(u32, Duration, u32); 4] = [
 ];
 
 fn main() {
-    let (keep, taken) = sync_channel(MESSAGES);
-    let endpoint = format!("http://{}", receive(keep));
-    let mut received = 0;
+    let received = Arc::<Received>::default();
+    let endpoint = format!("http://{}", receive(&received));
     let models = repository().join("models");
     let config = format!("registries: {{ local: {{ type: directory, path: '{}' }} }}", models.display());
     let mut rates: [Figure; CASES.len()] = Default::default();
@@ -86,8 +82,6 @@ fn main() {
             let spans = |outcome| gateway.metric("sluicegate_trace_spans_total", &[("outcome", outcome)]);
             *told = (told.0 + spans("sent"), told.1 + spans("dropped"));
         }
-        // Between the rounds: a receiver is elsewhere, and what it does with spans is not for the gateway to pay.
-        received += taken.try_iter().map(spans).sum::<usize>();
     }
     let row = |case: usize| {
         let spans = format!("{:.0} / {:.0}", told[case].0, told[case].1);
@@ -98,13 +92,16 @@ fn main() {
         .zip(&within)
         .map(|((part, phase, _), figure)| vec![format!("{part} %"), format!("{phase:?}"), figure.mean(2)])
         .collect();
+    let sum = |count: &AtomicU64| count.load(Relaxed) as f64;
+    let messages = sum(&received.messages);
+    let (kib, micros) = (sum(&received.bytes) / messages / 1024.0, sum(&received.nanoseconds) / messages / 1e3);
     let page = format!(
         "# What traces cost\n\n{}. wrk on the same machine, {CONNECTIONS} connections, {ROUNDS} rounds with new gateways, in each {TURNS} turns of a tenth of a second for each; medians \
          with the quartiles, those of the ratios too, which are to the mean of those of the same round that name no receiver. `{MODEL}`: 30 named numbers as JSON, \
-         gradient boosting. The receiver of traces is in the process of the measurement, at the lowest priority; it keeps what it gets, and reads it between the rounds.\n\n{}\n\
+         gradient boosting. The receiver of traces is in the process of the measurement, at the lowest priority, and has the system throw away what it gets: one that reads it is elsewhere.\n\n{}\n\
          Two gateways of one kind differ by some percent for as long as they live, which is more than 1 % of traces costs. So the same with one gateway and one wrk, which has \
          a part of its requests traced, by what it says in `traceparent`, for a phase, and none for the next one; means with their standard errors:\n\n{}\n\
-         Errors: {errors}. Spans received: {received}. Dropped are spans for which the queue of 2,048 had no room: a thread that gets no processor sends none.\n",
+         Errors: {errors}. The receiver was sent {messages:.0} messages of {kib:.0} KiB each, and took {micros:.0} microseconds of a processor for each. Dropped are spans for which the queue of 2,048 had no room: a thread that gets no processor sends none.\n",
         machine(),
         table(
             &["traced", "answers/s", "% of those without", "mean", "spans sent / dropped"],
@@ -123,11 +120,6 @@ fn add(found: &[f64], quiet: f64, places: impl Iterator<Item = usize>, rates: &m
     }
 }
 
-fn spans(body: Bytes) -> usize {
-    let request = ExportTraceServiceRequest::decode(body).expect("a request of OTLP");
-    request.resource_spans.iter().flat_map(|spans| &spans.scope_spans).map(|spans| spans.spans.len()).sum()
-}
-
 fn start(ratio: Option<&str>, endpoint: &str, config: &str) -> (Gateway, Folder) {
     let scratch = Folder::default();
     let sampler = [
@@ -139,20 +131,66 @@ fn start(ratio: Option<&str>, endpoint: &str, config: &str) -> (Gateway, Folder)
     (gateway, scratch)
 }
 
-/// A receiver on a thread of its own, which keeps what it gets. It runs when nobody else wants to: a receiver is elsewhere.
-fn receive(taken: SyncSender<Bytes>) -> SocketAddr {
-    let (tell, told) = sync_channel(1);
+/// What the receiver was sent, and the processor's time that it took.
+#[derive(Default)]
+struct Received {
+    messages: AtomicU64,
+    bytes: AtomicU64,
+    nanoseconds: AtomicU64,
+}
+
+/// A receiver that lets the system throw away what it is sent, at the lowest priority: one that reads it is elsewhere, and what it does
+/// with spans is not for the gateway to pay. What is in the messages the tests look at.
+fn receive(received: &Arc<Received>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let received = received.clone();
     std::thread::spawn(move || {
-        sluicegate_engine::lower_priority();
-        // The least of all. For this thread alone, on Linux; where it fails, the figures are lower.
-        let _ = rustix::process::setpriority_process(None, 19);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(async move {
-            let take = move |body: Bytes| async move { taken.try_send(body).expect("there is room") };
-            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-            tell.send(listener.local_addr().expect("an address")).expect("the measurement waits for it");
-            axum::serve(listener, Router::new().route("/v1/traces", post(take))).await.expect("it serves");
-        });
+        for stream in listener.incoming() {
+            let (stream, received) = (stream.expect("a connection"), received.clone());
+            std::thread::spawn(move || {
+                sluicegate_engine::lower_priority();
+                // The least of all. For this thread alone, on Linux; where it fails, the figures are lower.
+                let _ = rustix::process::setpriority_process(None, 19);
+                take(stream, &received);
+            });
+        }
     });
-    told.recv().expect("a receiver")
+    address
+}
+
+/// Answers all that comes over a connection, until it ends.
+fn take(mut stream: TcpStream, received: &Received) {
+    let mut room = vec![0; 1 << 20];
+    let mut before = 0;
+    loop {
+        let mut head = 0;
+        let (ends, length): (usize, usize) = loop {
+            match stream.read(&mut room[head..]) {
+                Ok(0) | Err(_) => return,
+                Ok(read) => head += read,
+            }
+            let text = String::from_utf8_lossy(&room[..head]).to_ascii_lowercase();
+            if let Some((fields, _)) = text.split_once("\r\n\r\n") {
+                let length = fields.lines().find_map(|field| field.strip_prefix("content-length:")?.trim().parse().ok());
+                break (fields.len() + 4, length.expect("a message has a length"));
+            }
+        };
+        let mut rest = length - (head - ends);
+        while rest > 0 {
+            let most = rest.min(room.len());
+            match rustix::net::recv(&stream, &mut room[..most], RecvFlags::TRUNC) {
+                Ok((_, read)) if read > 0 => rest -= read,
+                _ => return,
+            }
+        }
+        if stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").is_err() {
+            return;
+        }
+        let now = clock_gettime(ClockId::ThreadCPUTime);
+        let now = u64::try_from(now.tv_sec * 1_000_000_000 + now.tv_nsec).unwrap_or(before);
+        received.messages.fetch_add(1, Relaxed);
+        received.bytes.fetch_add(length as u64, Relaxed);
+        received.nanoseconds.fetch_add(now - std::mem::replace(&mut before, now), Relaxed);
+    }
 }
