@@ -15,7 +15,8 @@ pub fn release_memory() {
     }
 }
 
-/// Lets threads that serve go before the calling one, for good. For threads that load and warm models, and for shadows; on Linux alone.
+/// Lets threads that serve go before the calling one, for good. For threads that load and warm models, for shadows,
+/// and for what is told; on Linux alone.
 ///
 /// A lower priority alone gives it less time, and not later: since Linux 6.6 a thread that wakes waits until the one that runs has had its
 /// slice, which is milliseconds. Since 6.12 a thread may ask for a slice of its own, and who has a shorter one does not wait for it.

@@ -53,6 +53,8 @@ impl Sender {
 
     /// Sends until the queue is closed, and then what is left.
     pub(super) fn run(mut self) {
+        // Who asks goes before who wants to know about it.
+        sluicegate_engine::lower_priority();
         loop {
             let told = self.queue.next();
             if told.is_empty() {
