@@ -37,7 +37,9 @@ impl<R> Names<R> {
 
 impl<R: Resolver> Resolver for &'static Names<R> {
     fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
-        let known = |known: &&Known| known.uri.authority() == uri.authority() && Instant::now() < known.until;
+        // The scheme is a port where the address has none.
+        let asked = (uri.scheme(), uri.authority());
+        let known = |known: &&Known| (known.uri.scheme(), known.uri.authority()) == asked && Instant::now() < known.until;
         if let Some(Known { addresses, .. }) = self.last.lock().as_ref().filter(known) {
             let mut found = self.empty();
             addresses.iter().for_each(|address| found.push(*address));
@@ -74,8 +76,9 @@ mod tests {
             let timeout = NextTimeout { after: KEPT.into(), reason: ureq::Timeout::Resolve, per_read: None, per_write: None };
             names.resolve(&Uri::from_static(uri), &Config::default(), timeout).expect("an address")[0].port()
         };
-        assert_eq!([port("http://a/v1/traces"), port("http://a/v1/logs"), port("http://b/"), port("http://b:81/")], [0, 0, 1, 2]);
+        assert_eq!([port("http://a/v1/traces"), port("http://a/v1/logs"), port("https://a/v1/logs")], [0, 0, 1]);
+        assert_eq!([port("http://b/"), port("http://b:81/")], [2, 3]);
         names.forget();
-        assert_eq!([port("http://b:81/"), port("http://b:81/")], [3, 3]);
+        assert_eq!([port("http://b:81/"), port("http://b:81/")], [4, 4]);
     }
 }
