@@ -163,6 +163,9 @@ fn receive(received: &Arc<Received>) -> SocketAddr {
     address
 }
 
+/// Most bytes that are read to find the end of a request's head: what is behind it is not to be copied.
+const HEAD: usize = 1024;
+
 /// Answers all that comes over a connection, until it ends.
 fn take(mut stream: TcpStream, received: &Received) {
     let mut room = vec![0; 1 << 20];
@@ -170,14 +173,14 @@ fn take(mut stream: TcpStream, received: &Received) {
     loop {
         let mut head = 0;
         let (ends, length): (usize, usize) = loop {
-            match stream.read(&mut room[head..]) {
+            match stream.read(&mut room[head..HEAD]) {
                 Ok(0) | Err(_) => return,
                 Ok(read) => head += read,
             }
-            let text = String::from_utf8_lossy(&room[..head]).to_ascii_lowercase();
-            if let Some((fields, _)) = text.split_once("\r\n\r\n") {
+            if let Some(end) = room[..head].windows(4).position(|bytes| bytes == b"\r\n\r\n") {
+                let fields = String::from_utf8_lossy(&room[..end]).to_ascii_lowercase();
                 let length = fields.lines().find_map(|field| field.strip_prefix("content-length:")?.trim().parse().ok());
-                break (fields.len() + 4, length.expect("a message has a length"));
+                break (end + 4, length.expect("a message has a length"));
             }
         };
         let mut rest = length - (head - ends);
