@@ -40,8 +40,8 @@ function make(phase, asked) return (phase == 2 and asked % 100 < PART) and trace
 const WITHIN: [(u32, Duration, u32); 4] = [
     (0, Duration::from_millis(50), 40),
     (1, Duration::from_millis(50), 40),
-    (0, Duration::from_secs(1), 3),
-    (1, Duration::from_secs(1), 3),
+    (0, Duration::from_secs(1), 8),
+    (1, Duration::from_secs(1), 8),
 ];
 
 fn main() {
