@@ -128,6 +128,26 @@ fn a_key_is_found_in_a_cookie_a_field_and_a_parameter() {
 }
 
 #[test]
+fn who_may_choose_a_variant_does_so_over_grpc_too() {
+    let folder = two_versions();
+    let gateway = Gateway::start(&folder, &rollout("strategy: blue_green, allow_override: true"));
+    wait_for_phase(&gateway, "paused");
+    let answered = |chosen: Option<&str>| {
+        let mut call = Call::new(sluicegate_tests::grpc::request("m", &[1, 2], &[0.0; 2]));
+        if let Some(chosen) = chosen {
+            call.metadata_mut().insert("x-sluicegate-variant", chosen.parse().expect("a value"));
+        }
+        let answer: Result<tonic::Response<sluicegate_proto::inference::ModelInferResponse>, tonic::Status> =
+            runtime().block_on(async { Caller::new(gateway.grpc()).call(sluicegate_tests::grpc::INFER, call).await });
+        answer.map(|answer| answer.into_inner().model_version)
+    };
+    assert_eq!(answered(None).expect("an answer"), "1");
+    assert_eq!(answered(Some("candidate")).expect("an answer"), "2");
+    assert_eq!(answered(Some("stable")).expect("an answer"), "1");
+    assert_eq!(answered(Some("other")).expect_err("there is none").code(), tonic::Code::InvalidArgument);
+}
+
+#[test]
 fn who_may_not_choose_a_variant_is_told() {
     let folder = two_versions();
     let gateway = Gateway::start(&folder, &rollout("strategy: blue_green"));

@@ -1,6 +1,7 @@
 //! What the measurements share: medians with their spread, wrk, and the page that a run leaves behind.
 
 pub mod open;
+pub mod processors;
 pub mod threads;
 
 use std::fmt::Write as _;

@@ -18,7 +18,7 @@ pub enum Variant {
 
 impl Variant {
     /// As it is told to callers and in metrics.
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Stable => "stable",
             Self::Candidate => "candidate",
@@ -132,6 +132,11 @@ pub enum Sticky {
 
 /// One who asks, as far as a split has to know. Nothing of it is looked at for a model without a rollout.
 pub trait Asker {
+    /// The name of the variant that the caller chooses, as it is written there.
+    fn chosen(&self) -> Option<&[u8]> {
+        None
+    }
+
     /// The value of a header, by its name in lower case; of metadata, in gRPC.
     fn header(&self, name: &str) -> Option<&[u8]>;
 

@@ -5,7 +5,6 @@ use sluicegate_core::for_dtype;
 use sluicegate_core::signature::{Kind, TensorSpec};
 use sluicegate_core::tally::ANSWERS;
 use sluicegate_core::{Data, Tensor};
-use smallvec::SmallVec;
 
 /// Rows of a request that are compared, or whose answers are counted: a large request says no more than these.
 pub const ROWS: usize = 64;
@@ -21,19 +20,22 @@ fn numbers(tensor: &Tensor) -> Option<Vec<Vec<f64>>> {
     Some(all.chunks(width).map(<[f64]>::to_vec).collect())
 }
 
+/// An element as a number.
+trait Number: Copy {
+    fn number(self) -> f64;
+}
+
+macro_rules! number {
+    ($($type:ty => $how:expr),*) => {$(impl Number for $type { fn number(self) -> f64 { ($how)(self) } })*};
+}
+number!(
+    Bit => |bit: Bit| f64::from(bit.0), u8 => f64::from, u16 => f64::from, u32 => f64::from, u64 => |n: u64| n as f64,
+    i8 => f64::from, i16 => f64::from, i32 => f64::from, i64 => |n: i64| n as f64,
+    half::f16 => |n: half::f16| n.to_f64(), half::bf16 => |n: half::bf16| n.to_f64(), f32 => f64::from, f64 => |n: f64| n
+);
+
 /// The numbers of so many rows, one after another; `None` where it holds texts.
-fn flat(tensor: &Tensor, rows: usize) -> Option<SmallVec<[f64; 16]>> {
-    trait Number: Copy {
-        fn number(self) -> f64;
-    }
-    macro_rules! number {
-        ($($type:ty => $how:expr),*) => {$(impl Number for $type { fn number(self) -> f64 { ($how)(self) } })*};
-    }
-    number!(
-        Bit => |bit: Bit| f64::from(bit.0), u8 => f64::from, u16 => f64::from, u32 => f64::from, u64 => |n: u64| n as f64,
-        i8 => f64::from, i16 => f64::from, i32 => f64::from, i64 => |n: i64| n as f64,
-        half::f16 => |n: half::f16| n.to_f64(), half::bf16 => |n: half::bf16| n.to_f64(), f32 => f64::from, f64 => |n: f64| n
-    );
+fn flat(tensor: &Tensor, rows: usize) -> Option<Vec<f64>> {
     let count = tensor.elements() / tensor.shape().rows().max(1) * rows;
     Some(
         for_dtype!(tensor.dtype(), T => tensor.values::<T>()?.iter().take(count).map(|&n| n.number()).collect(), BYTES => return None),
@@ -56,10 +58,9 @@ fn texts(tensor: &Tensor) -> Option<Vec<Vec<&[u8]>>> {
 }
 
 /// The place of the largest number.
-fn largest(row: &[f64]) -> usize {
-    let best =
-        row.iter().enumerate().fold((0, f64::NEG_INFINITY), |best, (place, &n)| if n > best.1 { (place, n) } else { best });
-    best.0
+fn largest(row: impl IntoIterator<Item = f64>) -> usize {
+    let numbers = row.into_iter().enumerate();
+    numbers.fold((0, f64::NEG_INFINITY), |best, (place, n)| if n > best.1 { (place, n) } else { best }).0
 }
 
 /// How far two rows lie apart.
@@ -97,7 +98,7 @@ fn rows_apart(one: &[f64], other: &[f64], spec: &TensorSpec, tolerance: f64) -> 
         if same { 0.0 } else { gap.iter().fold(0.0f64, |most, n| if n.is_nan() { f64::INFINITY } else { most.max(n.abs()) }) };
     let disagree = match spec.kind {
         Kind::Label => !same,
-        Kind::Probability | Kind::Score if one.len() > 1 => largest(one) != largest(other),
+        Kind::Probability | Kind::Score if one.len() > 1 => largest(one.iter().copied()) != largest(other.iter().copied()),
         _ if !spec.dtype.is_float() => !same,
         _ => difference > tolerance,
     };
@@ -152,17 +153,17 @@ pub fn bucket(tensor: &Tensor, spec: &TensorSpec) -> Option<usize> {
         };
         return elements.first().map(|text| place(text).unwrap_or((hash(text) % ANSWERS as u64) as usize));
     }
-    if tensor.shape().rows() == 0 {
-        return None;
-    }
-    let row = flat(tensor, 1)?;
-    Some(match (&row[..], spec.kind) {
-        ([], _) => 0,
-        ([one], Kind::Probability) => ((one.clamp(0.0, 1.0) * (ANSWERS - 1) as f64) as usize).min(ANSWERS - 1),
-        ([one], _) if spec.dtype.is_integer() && (0.0..ANSWERS as f64).contains(one) => *one as usize,
-        ([one], _) => magnitude(*one),
-        (many, _) => largest(many).min(ANSWERS - 1),
-    })
+    let width = tensor.elements().checked_div(tensor.shape().rows())?;
+    let one = |number: f64| match spec.kind {
+        Kind::Probability => ((number.clamp(0.0, 1.0) * (ANSWERS - 1) as f64) as usize).min(ANSWERS - 1),
+        _ if spec.dtype.is_integer() && (0.0..ANSWERS as f64).contains(&number) => number as usize,
+        _ => magnitude(number),
+    };
+    for_dtype!(tensor.dtype(), T => {
+        let values = tensor.values::<T>()?;
+        let mut row = values.iter().take(width).map(|n| n.number());
+        Some(if width > 1 { largest(row).min(ANSWERS - 1) } else { row.next().map_or(0, one) })
+    }, BYTES => None)
 }
 
 /// A number by its sign and its size: nothing is in the middle, and each bucket is a doubling. What is no number has the last one.

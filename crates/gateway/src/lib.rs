@@ -109,9 +109,9 @@ impl Gateway {
         Ok(())
     }
 
-    /// Whether any model rolls out.
-    pub fn is_splitting(&self) -> bool {
-        !self.splits.is_empty()
+    /// Whether a rollout looks at the headers of requests.
+    pub fn reads_headers(&self) -> bool {
+        self.splits.read_headers()
     }
 
     /// Turns to stable where the candidate failed so and that is not for the caller to see. What was asked is then asked again, from its

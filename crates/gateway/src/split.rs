@@ -63,9 +63,10 @@ impl Splits {
         });
     }
 
-    /// Whether no model rolls out.
-    pub fn is_empty(&self) -> bool {
-        self.0.load().is_empty()
+    /// Whether a model's callers are told apart by their headers.
+    pub fn read_headers(&self) -> bool {
+        let is_there = |sticky: &Option<Sticky>| matches!(sticky, Some(Sticky::Header(_) | Sticky::Cookie(_)));
+        self.0.load().values().any(|[split, ..]| is_there(&split.sticky))
     }
 
     /// How a model's requests are split.
@@ -122,7 +123,7 @@ impl Split {
     ) -> Result<Option<(Part, &'a Arc<Live>)>> {
         let Some(served) = table.models.get(model).filter(|served| served.default.is_some()) else { return Ok(None) };
         let (stable, candidate) = (served.versions.get(&self.stable), served.versions.get(&self.candidate));
-        let chosen = asker.header(OVERRIDE).map(|chosen| self.chosen(chosen)).transpose()?;
+        let chosen = asker.chosen().map(|chosen| self.chosen(chosen)).transpose()?;
         let is_between = self.share > Share::NONE && self.share < Share::ALL;
         let drawn = || {
             let key = self.sticky.as_ref().and_then(|sticky| sticky.lot(&self.salt, asker));

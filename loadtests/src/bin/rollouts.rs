@@ -9,6 +9,7 @@ use nix::sys::ptrace;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use sluicegate_core::DType;
+use sluicegate_loadtests::processors::{self, on};
 use sluicegate_loadtests::{Asked, Figure, both, in_phases, in_turn, machine, publish, table};
 use sluicegate_testkit::client::{Client, Request};
 use sluicegate_testkit::folder::Folder;
@@ -18,6 +19,10 @@ use sluicegate_testkit::process::{Gateway, repository, wait_for, write_config};
 // What a machine shared with others takes away lasts for seconds: within a round the sides of a ratio have many short turns.
 const ROUNDS: usize = 8;
 const CONNECTIONS: usize = 16;
+/// Where wrk has a processor of its own: so many that the gateway has always more to do.
+const MORE: usize = 64;
+/// The first ones of those that are asked in phases have a run for each request. A gateway of one thread has no others.
+const SINGLE: usize = 4;
 /// How long a wrk asks a model before it asks the other one, and how often in a round.
 const PHASE: Duration = Duration::from_millis(50);
 const PAIRS: u32 = 25;
@@ -354,6 +359,41 @@ const PHASES: [(&str, [[&str; 2]; 2]); 9] = [
     ("batches: split at 50 %", [["plain"; 2], ["halved"; 2]]),
 ];
 
+/// Asks what is asked in phases. Returns how many errors there were.
+fn ask(gateway: &Gateway, pairs: &mut [Pair], row: &str, connections: usize, scratch: &Path) -> u64 {
+    let mut errors = 0;
+    for (pair, (_, models)) in pairs.iter_mut().zip(PHASES) {
+        let paths = models.map(|models| models.map(|model| format!("wrk.format(nil, '/models/{model}/predict')")).join(", "));
+        let script = format!(
+            "function prepare() asks = {{ {{ {} }}, {{ {} }} }} end\n\
+             function make(phase, asked) return asks[phase][asked % 20 == 0 and 2 or 1] end\n",
+            paths[0], paths[1]
+        );
+        let asked = post(gateway, models[0][0], row);
+        let ([without, with], wrong) = in_phases(&asked, &script, PHASE, PAIRS, connections, scratch);
+        errors += wrong;
+        pair.add(without, with);
+    }
+    errors
+}
+
+fn post(gateway: &Gateway, model: &str, row: &str) -> Asked {
+    Asked::post(format!("http://{}/models/{model}/predict", gateway.http()), row)
+}
+
+fn view(gateway: &Gateway, model: &str) -> serde_json::Value {
+    gateway.client().get(&format!("/models/{model}/rollout")).expect("an answer").json()
+}
+
+/// Whether every rollout is where it is to be measured.
+fn all_run(gateway: &Gateway) -> bool {
+    let share = |model: &str, share: &str| view(gateway, model)["share"] == share;
+    let mirrored = |model: &str| view(gateway, model)["mirrored"] == "100%";
+    let canaries = ["plain-split", "single-split", "table-canary", "panic-canary", "mean-canary", "hung-canary"];
+    let shadows = ["plain-shadow", "table-shadow", "panic-shadow", "mean-shadow", "hung-shadow"];
+    share("halved", "50%") && canaries.iter().all(|model| share(model, "5%")) && shadows.iter().all(|model| mirrored(model))
+}
+
 fn main() {
     let folder = Folder::default();
     let tabular = std::fs::read(repository().join("models/breast-cancer/1/model.onnx")).expect("the sample model is there");
@@ -425,6 +465,7 @@ fn main() {
         rollout("mean-shadow", shadow, ""),
     ];
     let mut pairs: [Pair; PHASES.len()] = Default::default();
+    let mut apart: [Pair; SINGLE] = Default::default();
     let mut shadowed = Pair::default();
     let (mut errors, mut lost, mut compared, mut dropped) = (0, 0, 0, 0);
     let before = ticks();
@@ -432,48 +473,35 @@ fn main() {
         // Anew in each round, in an order by chance: two copies of one model differ by some percent for as long as they live, and which is
         // better off goes with which was there first.
         fastrand::shuffle(&mut models);
-        let gateway = Gateway::start(&folder, &format!("models:\n{}", models.concat()));
-        let view = |model: &str| gateway.client().get(&format!("/models/{model}/rollout")).expect("an answer").json();
-        let runs = || {
-            let share = |model: &str, share: &str| view(model)["share"] == share;
-            let mirrored = |model: &str| view(model)["mirrored"] == "100%";
-            share("halved", "50%")
-                && ["plain-split", "single-split", "table-canary", "panic-canary", "mean-canary", "hung-canary"]
-                    .iter()
-                    .all(|model| share(model, "5%"))
-                && ["plain-shadow", "table-shadow", "panic-shadow", "mean-shadow", "hung-shadow"]
-                    .iter()
-                    .all(|model| mirrored(model))
+        let start = || {
+            let gateway = Gateway::start(&folder, &format!("models:\n{}", models.concat()));
+            wait_for("the rollouts run", || all_run(&gateway).then_some(()));
+            gateway
         };
-        wait_for("the rollouts run", || runs().then_some(()));
-        let post = |model: &str| Asked::post(format!("http://{}/models/{model}/predict", gateway.http()), &row);
-        for (pair, (_, models)) in pairs.iter_mut().zip(PHASES) {
-            let paths = models.map(|models| models.map(|model| format!("wrk.format(nil, '/models/{model}/predict')")).join(", "));
-            let script = format!(
-                "function prepare() asks = {{ {{ {} }}, {{ {} }} }} end\n\
-                 function make(phase, asked) return asks[phase][asked % 20 == 0 and 2 or 1] end\n",
-                paths[0], paths[1]
-            );
-            let asked = post(models[0][0]);
-            let ([without, with], wrong) = in_phases(&asked, &script, PHASE, PAIRS, CONNECTIONS, folder.path());
-            errors += wrong;
-            pair.add(without, with);
+        if let [rest @ .., last] = &processors::all()[..]
+            && !rest.is_empty()
+        {
+            let gateway = on(rest, start);
+            errors += on(&[*last], || ask(&gateway, &mut apart, &row, MORE, folder.path()));
         }
-        let loads = in_turn(&["plain", "plain-shadow"].map(post), CONNECTIONS, TURNS, folder.path());
+        let gateway = start();
+        errors += ask(&gateway, &mut pairs, &row, CONNECTIONS, folder.path());
+        let loads =
+            in_turn(&["plain", "plain-shadow"].map(|model| post(&gateway, model, &row)), CONNECTIONS, TURNS, folder.path());
         errors += loads.iter().map(|load| load.errors).sum::<u64>();
         shadowed.add(loads[0].rate, loads[1].rate);
         settle(&gateway, "plain-shadow");
         let hung = [("hung-canary@2", "/models/hung-canary@2/predict"), ("shadow", "/models/hung-shadow/predict")]
             .map(|(thread, path)| Hung::new(&gateway, thread, path, &wide));
-        let compared_by_hung = || view("hung-shadow")["numbers"]["shadow"]["compared"].as_u64();
+        let compared_by_hung = || view(&gateway, "hung-shadow")["numbers"]["shadow"]["compared"].as_u64();
         let before_it_hung = compared_by_hung();
         lost += beside.iter_mut().map(|beside| beside.round(&gateway)).sum::<u64>();
-        assert!(runs(), "a rollout ended while it was measured");
+        assert!(all_run(&gateway), "a rollout ended while it was measured");
         assert_eq!(compared_by_hung(), before_it_hung, "the shadow that hangs has answered");
-        let failed = |model: &str, side: &str| view(model)["numbers"][side]["failed"].as_u64().unwrap_or_default();
+        let failed = |model: &str, side: &str| view(&gateway, model)["numbers"][side]["failed"].as_u64().unwrap_or_default();
         assert!(failed("panic-canary", "candidate") > 0 && failed("panic-shadow", "shadow") > 0, "nothing panicked");
         drop(hung);
-        let shadow = &view("plain-shadow")["numbers"]["shadow"];
+        let shadow = &view(&gateway, "plain-shadow")["numbers"]["shadow"];
         compared += shadow["compared"].as_u64().unwrap_or_default();
         dropped += shadow["dropped"].as_u64().unwrap_or_default();
     }
@@ -484,7 +512,8 @@ fn main() {
     assert!(lost == 0, "{lost} of {answers} requests were lost in rollbacks");
     let line = |name: &str, pair: &Pair| [vec![name.into()], pair.show(), vec![format!("{} %", pair.ratio.mean(1))]].concat();
     let shadow = line("shadow of all requests", &shadowed);
-    let rates: Vec<_> = PHASES.iter().zip(&pairs).map(|((name, ..), pair)| line(name, pair)).chain([shadow]).collect();
+    let lines = |pairs: &[Pair]| PHASES.iter().zip(pairs).map(|((name, ..), pair)| line(name, pair)).collect::<Vec<_>>();
+    let rates = [lines(&pairs), vec![shadow]].concat();
     let its = |beside: &Beside, q: f64, name: String, last: String| [vec![name], beside.show(q), vec![last]].concat();
     let both = |beside: &Beside| {
         let p50 = its(beside, 0.5, format!("{}: p50", beside.says), beside.candidate());
@@ -492,9 +521,11 @@ fn main() {
     };
     let seen: Vec<_> = beside.iter().flat_map(both).collect();
     let page = format!(
-        "# What a rollout costs\n\n{}. Load generators on the same machine, {CONNECTIONS} connections, {ROUNDS} rounds with new gateways. One wrk asks the model alone for 50 ms and as the line says for the next 50 ms, over \
+        "# What a rollout costs\n\n{}. Load generators on the same machine, {ROUNDS} rounds with new gateways. One wrk asks the model alone for 50 ms and as the line says for the next 50 ms, over \
          the same connections, {PAIRS} times in each round; a shadow and the model without one have {TURNS} turns of a tenth of a second. Medians with the quartiles, those of the ratios too, which are taken within \
-         a round; means of the ratios with their standard errors. The machine is one that others have a part of: they took {:.1} % of its time. 30 numbers as JSON, gradient boosting, wrk:\n\n{}\n\
+         a round; means of the ratios with their standard errors. The machine is one that others have a part of: they took {:.1} % of its time. 30 numbers as JSON, gradient boosting, wrk. \
+         The gateway and wrk on all processors, {CONNECTIONS} connections:\n\n{}\n\
+         wrk on a processor of its own, and the gateway on the rest, {MORE} connections: what a rollout takes of the gateway.\n\n{}\n\
          Errors: 0. Copies compared: {}, dropped because there was no room: {}.\n\n\
          ## What callers see\n\n{CALLERS} callers that wait {} ms between two requests ask the model without a rollout for {} ms and the one with it for as long, over one connection each, {CALLS} times in each \
          round. Latencies in microseconds of those that the split gave to stable, over all rounds; ratios with their standard errors, by the jackknife over rounds; the last column has the median of those \
@@ -505,6 +536,7 @@ fn main() {
         machine(),
         100.0 * stolen,
         table(&["answers/s", "alone", "so", "ratio", "mean of the ratios"], &rates),
+        table(&["answers/s", "alone", "so", "ratio", "mean of the ratios"], &lines(&apart)),
         compared,
         dropped,
         PAUSE.as_secs_f64() * 1e3,

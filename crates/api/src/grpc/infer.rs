@@ -49,7 +49,7 @@ impl Asked {
             head: Head::of(headers),
             deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
             reuse: caching::asked(headers),
-            headers: if api.gateway.is_splitting() { headers.clone() } else { HeaderMap::new() },
+            headers: if api.gateway.reads_headers() { headers.clone() } else { HeaderMap::new() },
             trace: extensions.get().cloned(),
         }
     }
@@ -194,18 +194,22 @@ pub(super) async fn run(api: &Api, permit: Option<Permit>, asked: &Asked, messag
 async fn route(api: &Api, permit: Option<Permit>, asked: &Asked, message: &ModelInferRequest) -> Result<Routed> {
     let permit = permit.map_or_else(|| api.gateway.admit(), Ok)?;
     let target = target(&message.model_name, &message.model_version).inspect_err(meter::unrouted)?;
-    api.gateway.route(permit, asked.trace.clone(), &target, &Sent { headers: &asked.headers, message }).await
+    api.gateway.route(permit, asked.trace.clone(), &target, &Sent { asked, message }).await
 }
 
 /// What a call says of who asks.
 struct Sent<'a> {
-    headers: &'a HeaderMap,
+    asked: &'a Asked,
     message: &'a ModelInferRequest,
 }
 
 impl Asker for Sent<'_> {
+    fn chosen(&self) -> Option<&[u8]> {
+        self.asked.head.chosen.as_ref().map(HeaderValue::as_bytes)
+    }
+
     fn header(&self, name: &str) -> Option<&[u8]> {
-        header(self.headers, name)
+        header(&self.asked.headers, name)
     }
 
     fn field(&self, name: &str) -> Option<Cow<'_, [u8]>> {

@@ -9,13 +9,14 @@ use axum::response::Response;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, VARY};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 use serde_json::Value;
 use sluicegate_core::error::Loc;
 use sluicegate_core::split::Variant;
 use sluicegate_core::{Code, Error, Fault, Problem};
+use sluicegate_gateway::split::OVERRIDE;
 use sluicegate_registry::Live;
 
 use crate::status;
@@ -35,8 +36,9 @@ pub const MODEL_VARIANT: HeaderName = HeaderName::from_static("x-model-variant")
 /// Whose turn it was before, and failed.
 pub const MODEL_FALLBACK: HeaderName = HeaderName::from_static("x-model-fallback");
 
+const STABLE: HeaderValue = HeaderValue::from_static(Variant::Stable.name());
+const CANDIDATE: HeaderValue = HeaderValue::from_static(Variant::Candidate.name());
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Longest request id that is taken over from a caller.
 const MAX_ID: usize = 128;
@@ -86,6 +88,8 @@ pub struct Head {
     pub encoding: Option<Encoding>,
     /// The W3C trace that the request is a part of.
     pub trace: Option<HeaderValue>,
+    /// The variant of a rollout that the caller chooses.
+    pub chosen: Option<HeaderValue>,
 }
 
 /// A compression of the protocol.
@@ -106,8 +110,8 @@ impl Encoding {
     }
 
     /// The first of ours that the caller lists and does not weigh with zero.
-    fn accepted(headers: &HeaderMap) -> Option<Self> {
-        let list = headers.get(ACCEPT_ENCODING)?.to_str().ok()?;
+    fn accepted(list: &HeaderValue) -> Option<Self> {
+        let list = list.to_str().ok()?;
         list.split(',').find_map(|item| {
             let (name, weight) = item.split_once(';').unwrap_or((item, ""));
             let refused = weight.trim().strip_prefix("q=").is_some_and(|q| q.trim().parse() == Ok(0.0));
@@ -137,13 +141,24 @@ impl Encoding {
 }
 
 impl Head {
-    /// Reads the head.
+    /// Reads the head: in one look at the few headers that there are, which takes less than to hash each name that is looked for.
     pub fn of(headers: &HeaderMap) -> Self {
+        let (mut id, mut list, mut trace, mut chosen) = (None, None, None, None);
+        for (name, value) in headers {
+            let first = match name.as_str() {
+                "x-request-id" => &mut id,
+                "accept-encoding" => &mut list,
+                "traceparent" => &mut trace,
+                OVERRIDE => &mut chosen,
+                _ => continue,
+            };
+            first.get_or_insert(value);
+        }
         let own = |id: &&HeaderValue| (1..=MAX_ID).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic);
-        let mut id = headers.get(REQUEST_ID).filter(own).cloned().unwrap_or_else(new_id);
+        let mut id = id.filter(own).cloned().unwrap_or_else(new_id);
         // HTTP/2 keeps what it has sent in a table, for when it is sent again, unless it is this; an id never is.
         id.set_sensitive(true);
-        Self { id, encoding: Encoding::accepted(headers), trace: headers.get(TRACEPARENT).cloned() }
+        Self { id, encoding: list.and_then(Encoding::accepted), trace: trace.cloned(), chosen: chosen.cloned() }
     }
 
     /// The id as text.
@@ -215,9 +230,9 @@ pub fn sign(response: &mut Response, live: &Live) {
 /// Says which variant of a rollout answered, and whether it did so for another.
 pub fn sign_variant(headers: &mut HeaderMap, variant: Option<(Variant, bool)>) {
     let Some((variant, is_fallen)) = variant else { return };
-    headers.insert(MODEL_VARIANT, HeaderValue::from_static(variant.name()));
+    headers.insert(MODEL_VARIANT, if variant == Variant::Stable { STABLE } else { CANDIDATE });
     if is_fallen {
-        headers.insert(MODEL_FALLBACK, HeaderValue::from_static(Variant::Candidate.name()));
+        headers.insert(MODEL_FALLBACK, CANDIDATE);
     }
 }
 
@@ -368,10 +383,20 @@ mod tests {
     }
 
     #[test]
+    fn a_head_is_read_from_among_other_headers_and_the_first_of_two_counts() {
+        let said = [("accept", "*/*"), ("traceparent", "00-a"), ("x-sluicegate-variant", "candidate"), ("traceparent", "00-b")];
+        let mut headers = HeaderMap::new();
+        for (name, value) in said {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        let head = Head::of(&headers);
+        assert_eq!((head.trace, head.chosen), (Some("00-a".parse().expect("a header")), Some(CANDIDATE)));
+        assert_eq!(head.encoding, None);
+    }
+
+    #[test]
     fn the_encoding_is_one_that_the_caller_accepts() {
-        let asked = |list: &str| {
-            Encoding::accepted(&HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_str(list).expect("a header"))]))
-        };
+        let asked = |list: &str| Encoding::accepted(&HeaderValue::from_str(list).expect("a header"));
         assert_eq!(asked("br, gzip;q=0.5, deflate"), Some(Encoding::Gzip));
         assert_eq!(asked("gzip;q=0, deflate"), Some(Encoding::Deflate));
         assert_eq!(asked("identity"), None);

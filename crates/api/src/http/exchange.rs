@@ -110,7 +110,7 @@ impl Arrived {
     /// The answer to a request for which there is none.
     pub async fn route(self, api: &Api, target: Result<ModelRef<'_>>) -> Result<Exchange, Response> {
         let Self { head, headers, content, permit, dialect, trace } = self;
-        let asker = Sent { headers: &headers, content: &content };
+        let asker = Sent { head: &head, headers: &headers, content: &content };
         let routed = async { api.gateway.route(permit, trace, &target.inspect_err(meter::unrouted)?, &asker).await };
         match routed.await {
             Ok(routed) => Ok(Exchange { head, headers, content, routed, dialect }),
@@ -204,11 +204,16 @@ pub fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
 
 /// What a request says of who asks.
 struct Sent<'a> {
+    head: &'a Head,
     headers: &'a HeaderMap,
     content: &'a [u8],
 }
 
 impl Asker for Sent<'_> {
+    fn chosen(&self) -> Option<&[u8]> {
+        self.head.chosen.as_ref().map(HeaderValue::as_bytes)
+    }
+
     fn header(&self, name: &str) -> Option<&[u8]> {
         header(self.headers, name)
     }
