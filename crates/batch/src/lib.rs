@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`policy`] (pure: who runs next, together with whom), [`queue`] (what waits, and who is idle),
 //! [`stack`] (join rows, cut them apart), [`pad`] (rows of different sizes), `worker` (who runs a batch: the caller's thread or
-//! the model's own), [`journal`] (the last batches, and why each left), [`ticket`] (the caller's end). To change how batches form, change `policy.rs` and nothing else.
+//! the model's own), `turn` (who comes along with it), [`journal`] (the last batches, and why each left), [`ticket`] (the caller's end). To change how batches form, change `policy.rs` and nothing else.
 //!
 //! Batching is work-conserving: an idle instance takes what waits at once, and a batch forms because instances are busy.
 
@@ -12,6 +12,7 @@ pub mod policy;
 pub mod queue;
 pub mod stack;
 pub mod ticket;
+mod turn;
 mod worker;
 
 pub use journal::{Ran, Totals};

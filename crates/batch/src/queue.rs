@@ -1,7 +1,6 @@
 //! One version's queue: bounded, with the instances that are idle, and the door that closes at the end.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -118,8 +117,6 @@ pub(crate) struct Shared {
     pub(crate) more: Condvar,
     /// Wakes the task that waits for company.
     pub(crate) came: Notify,
-    /// Tickets that wait, and whose wait is to run them.
-    pub(crate) inside: AtomicUsize,
     pub(crate) instances: usize,
     pub(crate) setup: Setup,
     pub(crate) meter: Arc<VersionMeter>,
@@ -136,7 +133,6 @@ impl Batcher {
             state: Mutex::new(state),
             more: Condvar::new(),
             came: Notify::new(),
-            inside: AtomicUsize::new(0),
             instances,
             setup,
             meter,

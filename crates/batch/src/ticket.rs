@@ -2,15 +2,15 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use sluicegate_core::trace::Place;
+use sluicegate_core::trace;
 use sluicegate_core::{Code, Error, Result, Tensor};
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use crate::pad::Padding;
 use crate::queue::Shared;
+use crate::turn::{Place, Turn};
 use crate::{stack, worker};
 
 /// What a run gave one request.
@@ -30,7 +30,7 @@ pub struct Done {
 #[derive(Clone, Copy, Debug)]
 pub struct Batch {
     /// Where it is.
-    pub place: Place,
+    pub place: trace::Place,
     /// Rows in it.
     pub rows: usize,
 }
@@ -41,35 +41,38 @@ pub struct Ticket {
     pub(crate) pieces: smallvec::SmallVec<[oneshot::Receiver<Result<Done>>; 1]>,
     pub(crate) deadline: Instant,
     pub(crate) arrived: Instant,
-    /// Where runs take place on the callers' threads: the queue, and being counted in it.
+    /// Where runs take place on the callers' threads: the queue, and being one of those of this turn.
     pub(crate) inside: Option<Inside>,
 }
 
 /// One of those who are to lead a run of a queue.
 pub(crate) struct Inside {
     shared: Arc<Shared>,
+    turn: &'static Turn,
+    place: Place,
     has_led: bool,
 }
 
 impl Inside {
     pub(crate) fn new(shared: &Arc<Shared>) -> Self {
-        shared.inside.fetch_add(1, Relaxed);
-        Self { shared: shared.clone(), has_led: false }
+        let turn = Turn::here();
+        Self { shared: shared.clone(), turn, place: turn.enter(), has_led: false }
     }
 
-    fn is_alone(&self) -> bool {
-        self.shared.inside.load(Relaxed) == 1
+    fn may_have_company(&self) -> bool {
+        self.turn.may_have_company(&self.place)
     }
 
     fn lead(mut self) {
         self.has_led = true;
+        self.turn.led(&self.place);
         worker::lead(&self.shared);
     }
 }
 
 impl Drop for Inside {
     fn drop(&mut self) {
-        self.shared.inside.fetch_sub(1, Relaxed);
+        self.turn.leave();
         if !self.has_led {
             worker::clear(&self.shared);
         }
@@ -90,7 +93,7 @@ impl Ticket {
     /// [`Code::NotReady`] when the version is closed before the run.
     pub async fn wait(mut self) -> Result<Done> {
         if let Some(inside) = self.inside.take() {
-            if !inside.is_alone() {
+            if inside.may_have_company() {
                 // Those who are as far on this thread come along, which costs them all less than a run for each.
                 tokio::task::yield_now().await;
             }

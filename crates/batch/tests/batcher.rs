@@ -236,6 +236,29 @@ fn company_is_waited_for_no_longer_than_half_of_a_requests_time() {
 }
 
 #[test]
+fn requests_that_one_thread_reads_in_one_turn_share_a_run() {
+    let (batcher, seen) = batcher(Execution::Inline, 1, limits(8, Duration::ZERO), Duration::ZERO);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let ask = |number: u8| {
+        let batcher = batcher.clone();
+        async move { batcher.submit(job(f32::from(number), 1, 1, LONG)).expect("there is room").wait().await }
+    };
+    runtime.block_on(async {
+        // Whether to wait for each other they know when one has looked, which is now and then.
+        for _ in 0..20 {
+            let asked: Vec<_> = (0..8).map(|number| tokio::spawn(ask(number))).collect();
+            for (number, asked) in asked.into_iter().enumerate() {
+                let done = asked.await.expect("it ends").expect("answered");
+                assert_eq!(done.outputs[0].values::<f32>().expect("numbers")[0], number as f32);
+            }
+        }
+    });
+    assert!(seen.most_rows.load(Relaxed) > 1, "no two shared a run");
+    drop(runtime);
+    free(batcher);
+}
+
+#[test]
 fn no_more_runs_at_once_than_there_are_instances() {
     let (batcher, seen) = batcher(Execution::Threads, 2, limits(1, Duration::ZERO), Duration::from_millis(20));
     let runtime = runtime();
