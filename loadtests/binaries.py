@@ -67,7 +67,7 @@ def measured(gateway, own, others, seconds):
         command = [gateway, "serve", "--models", "models", "--onnxruntime", str(ROOT / ".onnxruntime")]
         command += ["--http", f"127.0.0.1:{port}", "--grpc", "127.0.0.1:0", "--ops", "127.0.0.1:0"]
         with log.open("w") as out:
-            process = subprocess.Popen(on(own, command), cwd=folder, stderr=out)
+            process = subprocess.Popen(on(own, command), cwd=folder, stdout=subprocess.DEVNULL, stderr=out)
         try:
             until = time.monotonic() + 30
             while not answers(port):
