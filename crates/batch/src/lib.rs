@@ -2,9 +2,11 @@
 //!
 //! In reading order: [`policy`] (pure: who runs next, together with whom), [`queue`] (what waits, and who is idle),
 //! [`stack`] (join rows, cut them apart), [`pad`] (rows of different sizes), `worker` (who runs a batch: the caller's thread or
-//! the model's own), `turn` (who comes along with it), [`journal`] (the last batches, and why each left), [`ticket`] (the caller's end). To change how batches form, change `policy.rs` and nothing else.
+//! the model's own), `turn` (pure: whether the caller's thread reads others first), [`journal`] (the last batches, and why each
+//! left), [`ticket`] (the caller's end). To change who is in a batch, change `policy.rs` and nothing else.
 //!
-//! Batching is work-conserving: an idle instance takes what waits at once, and a batch forms because instances are busy.
+//! Batching is work-conserving: an idle instance takes what waits at once. A batch forms because instances are busy, or because
+//! one thread read several requests in one turn.
 
 pub mod journal;
 pub mod pad;
