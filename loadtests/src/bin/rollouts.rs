@@ -246,19 +246,20 @@ fn call(gateway: &Gateway, models: [&str; 2], body: &str, settle: impl Fn()) -> 
     sum
 }
 
-/// Waits until a shadow has nothing left to do: what it compared is told at once, and a copy that fails is done as soon as it is tried.
-fn settle(gateway: &Gateway, model: &str) {
-    let mut operator = Client::new(gateway.ops());
-    let mut compared = || {
-        let told = operator.get(&format!("/models/{model}/shadow")).expect("an answer").json();
-        told["requests"].as_u64().expect("it has a shadow")
-    };
-    let mut before = compared();
+/// Waits until a shadow has nothing left to do, and returns its answers: what it compared is told at once, and a copy that fails is done as soon as it is tried.
+fn settle(gateway: &Gateway, model: &str) -> u64 {
+    let mut before = shadow_answered(gateway, model);
     wait_for("the shadow has seen all copies", || {
         thread::sleep(Duration::from_millis(50));
-        let now = compared();
-        (std::mem::replace(&mut before, now) == now).then_some(())
-    });
+        let now = shadow_answered(gateway, model);
+        (std::mem::replace(&mut before, now) == now).then_some(now)
+    })
+}
+
+/// The answers of a model's shadow, by now.
+fn shadow_answered(gateway: &Gateway, model: &str) -> u64 {
+    let told = Client::new(gateway.ops()).get(&format!("/models/{model}/shadow")).expect("an answer").json();
+    told["requests"].as_u64().expect("it has a shadow")
 }
 
 /// A figure without a rollout and with one, measured in turn.
@@ -493,11 +494,10 @@ fn main() {
         settle(&gateway, "plain-shadow");
         let hung = [("hung-canary@2", "/models/hung-canary@2/predict"), ("shadow", "/models/hung-shadow/predict")]
             .map(|(thread, path)| Hung::new(&gateway, thread, path, &wide));
-        let compared_by_hung = || view(&gateway, "hung-shadow")["numbers"]["shadow"]["compared"].as_u64();
-        let before_it_hung = compared_by_hung();
+        let before_it_hung = settle(&gateway, "hung-shadow");
         lost += beside.iter_mut().map(|beside| beside.round(&gateway)).sum::<u64>();
         assert!(all_run(&gateway), "a rollout ended while it was measured");
-        assert_eq!(compared_by_hung(), before_it_hung, "the shadow that hangs has answered");
+        assert_eq!(shadow_answered(&gateway, "hung-shadow"), before_it_hung, "the shadow that hangs has answered");
         let failed = |model: &str, side: &str| view(&gateway, model)["numbers"][side]["failed"].as_u64().unwrap_or_default();
         assert!(failed("panic-canary", "candidate") > 0 && failed("panic-shadow", "shadow") > 0, "nothing panicked");
         drop(hung);
