@@ -10,7 +10,7 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use crate::pad::Padding;
 use crate::queue::Shared;
-use crate::turn::{Place, Turn};
+use crate::turn::{self, Place, Turn};
 use crate::{stack, worker};
 
 /// What a run gave one request.
@@ -63,6 +63,17 @@ impl Inside {
         self.turn.may_have_company(&self.place)
     }
 
+    /// Those who are as far on this thread come along, which costs them all less than a run for each.
+    async fn wait_for_company(&self) {
+        turn::wait_in(&self.shared);
+        tokio::task::yield_now().await;
+        // What one run has brought into the caches, the next one of another queue has there; and no answer leaves between them, which
+        // would wake its caller alone.
+        for queue in turn::take_queues() {
+            worker::lead(&queue);
+        }
+    }
+
     fn lead(mut self) {
         self.has_led = true;
         self.turn.led(&self.place);
@@ -94,8 +105,7 @@ impl Ticket {
     pub async fn wait(mut self) -> Result<Done> {
         if let Some(inside) = self.inside.take() {
             if inside.may_have_company() {
-                // Those who are as far on this thread come along, which costs them all less than a run for each.
-                tokio::task::yield_now().await;
+                inside.wait_for_company().await;
             }
             inside.lead();
         }

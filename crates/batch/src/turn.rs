@@ -1,8 +1,14 @@
-//! Whether others on this thread are about to ask as well: a guess from what was seen lately, so that those of one turn share a run.
+//! Whether others on this thread are about to ask as well: a guess from what was seen lately, so that those of one turn share a run;
+//! and the queues that they are in, so that the runs of one turn follow each other.
 
+use std::cell::RefCell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use sluicegate_core::meter::{SHARDS, shard};
+use smallvec::SmallVec;
+
+use crate::queue::Shared;
 
 /// Of so many in a row who were alone, two look whether others come along: the first may be the last one of its turn.
 const LOOK: usize = 64;
@@ -57,6 +63,25 @@ impl Turn {
     pub(crate) fn leave(&self) {
         self.waiting.fetch_sub(1, Relaxed);
     }
+}
+
+/// Queues of one turn that are known by name. Those who wait in others lead when they are polled.
+const QUEUES: usize = 8;
+
+thread_local!(static QUEUED: RefCell<SmallVec<[Arc<Shared>; QUEUES]>> = RefCell::default());
+
+/// Somebody waits for the others of this turn in this queue.
+pub(crate) fn wait_in(queue: &Arc<Shared>) {
+    QUEUED.with_borrow_mut(|queued| {
+        if queued.len() < QUEUES && !queued.iter().any(|known| Arc::ptr_eq(known, queue)) {
+            queued.push(queue.clone());
+        }
+    });
+}
+
+/// The queues of the turn that is over, for the first one who is polled after it.
+pub(crate) fn take_queues() -> SmallVec<[Arc<Shared>; QUEUES]> {
+    QUEUED.take()
 }
 
 #[cfg(test)]

@@ -259,6 +259,34 @@ fn requests_that_one_thread_reads_in_one_turn_share_a_run() {
 }
 
 #[test]
+fn the_runs_of_one_turn_follow_each_other_whatever_their_queues_and_no_answer_leaves_between_them() {
+    let queues: Vec<_> = (0..3).map(|_| batcher(Execution::Inline, 1, limits(8, Duration::ZERO), Duration::ZERO).0).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let rows = |queues: &[Arc<Batcher>]| -> Vec<u64> { queues.iter().map(|queue| queue.totals().rows).collect() };
+    let ask = |queue: usize| {
+        let queues = queues.clone();
+        async move {
+            queues[queue].submit(job(0.0, 1, 1, LONG)).expect("there is room").wait().await.expect("answered");
+            rows(&queues)
+        }
+    };
+    runtime.block_on(async {
+        let mut seen = Vec::new();
+        for _ in 0..20 {
+            let asked: Vec<_> = (0..9).map(|number| tokio::spawn(ask(number % 3))).collect();
+            seen.clear();
+            for asked in asked {
+                seen.push(asked.await.expect("it ends"));
+            }
+        }
+        // By the last round somebody has looked.
+        assert!(seen.iter().all(|seen| *seen == rows(&queues)), "{seen:?}");
+    });
+    drop(runtime);
+    queues.into_iter().for_each(free);
+}
+
+#[test]
 fn no_more_runs_at_once_than_there_are_instances() {
     let (batcher, seen) = batcher(Execution::Threads, 2, limits(1, Duration::ZERO), Duration::from_millis(20));
     let runtime = runtime();
