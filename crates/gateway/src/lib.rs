@@ -126,11 +126,13 @@ impl Gateway {
     /// The caller's fault where the request does not fit the signature; overload where it had no room or no time; the
     /// model's fault where the run failed.
     pub async fn infer(&self, routed: &Routed, request: Request) -> Result<Response> {
-        let Some(part) = routed.part() else { return infer(routed, request).await };
-        let copy = part.copy(&request);
+        let part = routed.part();
+        let copy = part.and_then(|part| part.copy(&request));
         let response = infer(routed, request).await?;
-        // Shadows are the first to go where there is much to do.
-        part.said(routed.live(), &response, copy, !self.limit.is_half_full());
+        if let Some(part) = part {
+            // Shadows are the first to go where there is much to do.
+            part.said(routed.live(), &response, copy, !self.limit.is_half_full());
+        }
         Ok(response)
     }
 }
