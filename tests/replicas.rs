@@ -255,6 +255,26 @@ fn a_database_that_hangs_holds_up_no_rollback() {
 }
 
 #[test]
+fn a_rollback_by_hand_takes_effect_before_the_database_is_asked() {
+    let Some(cluster) = Cluster::start() else { return };
+    let (folder, config) = setting(&cluster, "strategy: canary, steps: [ { weight: 100%, pause: true } ]");
+    let gateway = Gateway::start(&folder, &config);
+    wait_for("the candidate answers", || (view(&gateway)["share"] == "100%").then_some(()));
+    let mut caller = gateway.client();
+    assert_eq!(ask(&mut caller), 2.0);
+    cluster.signal("STOP");
+    thread::scope(|scope| {
+        let told = scope.spawn(|| command(&gateway, "rollback"));
+        wait_for("stable answers", || (0..20).all(|_| ask(&mut caller) == 1.0).then_some(()));
+        assert!(!told.is_finished(), "it waits for the database, which is stopped");
+        cluster.signal("CONT");
+        assert_eq!(told.join().expect("it ends"), 200);
+    });
+    assert!((0..20).all(|_| ask(&mut caller) == 1.0));
+    wait_for("it is kept", || (view(&gateway)["phase"] == "rolled_back" && view(&gateway)["cut_off"].is_null()).then_some(()));
+}
+
+#[test]
 fn a_gateway_that_starts_without_its_database_serves_the_stable_version_and_goes_on_once_it_is_there() {
     let Some(cluster) = Cluster::start() else { return };
     let (folder, config) = setting(&cluster, "strategy: canary, steps: [ { weight: 100%, pause: true } ]");

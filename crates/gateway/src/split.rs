@@ -63,6 +63,20 @@ impl Splits {
         });
     }
 
+    /// Lets stable answer a model's requests from now on, where they are still split as `salt` was declared.
+    pub fn hold_back(&self, model: &str, salt: &str) {
+        self.0.rcu(|splits| {
+            let mut next = HashMap::clone(splits);
+            if let Some(copies) = next.get_mut(model).filter(|[split, ..]| *split.salt == *salt) {
+                for copy in copies {
+                    let split = Split::clone(copy);
+                    *copy = Arc::new(Split { share: Share::NONE, mirrored: Share::NONE, allow_override: false, ..split });
+                }
+            }
+            next
+        });
+    }
+
     /// Whether a model's callers are told apart by their headers.
     pub fn read_headers(&self) -> bool {
         let is_there = |sticky: &Option<Sticky>| matches!(sticky, Some(Sticky::Header(_) | Sticky::Cookie(_)));

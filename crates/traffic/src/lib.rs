@@ -66,6 +66,7 @@ pub struct Setup {
 pub struct Traffic {
     asks: SyncSender<Ask>,
     views: Views,
+    splits: Splits,
 }
 
 type Views = Arc<RwLock<BTreeMap<ModelName, (Value, Arc<Mirror>)>>>;
@@ -107,7 +108,7 @@ impl Prepared {
         place: impl Fn(Placements) + Send + 'static,
     ) -> Result<Traffic> {
         let (asks, inbox) = sync_channel(WAITING);
-        let views = Views::default();
+        let (views, splits) = (Views::default(), self.setup.splits.clone());
         let thread = Thread {
             placed: placements(&self.movers),
             setup: self.setup,
@@ -121,7 +122,7 @@ impl Prepared {
         let run = move || thread.run(&inbox, &place);
         let started = std::thread::Builder::new().name("traffic".into()).spawn(run);
         started.map_err(|error| Error::new(Code::Io, format!("no thread to move traffic: {error}")))?;
-        Ok(Traffic { asks, views })
+        Ok(Traffic { asks, views, splits })
     }
 }
 
@@ -268,7 +269,13 @@ impl Traffic {
     /// [`Code::NotFound`] where none is declared, [`Code::Conflict`] where the command does not fit how far it came, [`Code::Io`] where
     /// it cannot be kept.
     pub async fn command(&self, model: &str, command: Command, by: Option<String>, reason: Option<String>) -> Result<Value> {
-        self.ask(|reply| Ask::Move { model: model.to_owned(), command, by, reason, reply }).await
+        let split = self.splits.of(model).filter(|_| command == Command::Rollback);
+        let moved = self.ask(|reply| Ask::Move { model: model.to_owned(), command, by, reason, reply })?;
+        if let Some(split) = split {
+            // It takes effect before the thread comes to it: that may wait for a database, and who is to be rescued may not.
+            self.splits.hold_back(model, &split.salt);
+        }
+        moved.await
     }
 
     /// What was decided of a model, oldest first.
@@ -276,13 +283,14 @@ impl Traffic {
     /// # Errors
     /// [`Code::Io`] where what was kept cannot be read.
     pub async fn events(&self, model: &str, after: u64, limit: u32) -> Result<Vec<Value>> {
-        self.ask(|reply| Ask::Events { model: model.to_owned(), after, limit, reply }).await
+        self.ask(|reply| Ask::Events { model: model.to_owned(), after, limit, reply })?.await
     }
 
-    async fn ask<T>(&self, ask: impl FnOnce(Reply<T>) -> Ask) -> Result<T> {
+    /// Puts it to the thread.
+    fn ask<T>(&self, ask: impl FnOnce(Reply<T>) -> Ask) -> Result<impl Future<Output = Result<T>>> {
         let (reply, answer) = oneshot::channel();
         let busy = |_| Error::new(Code::TooBusy, "too many ask about rollouts; try again later");
         self.asks.try_send(ask(reply)).map_err(busy)?;
-        answer.await.unwrap_or_else(|_| Err(Error::new(Code::NotReady, "the gateway is going")))
+        Ok(async { answer.await.unwrap_or_else(|_| Err(Error::new(Code::NotReady, "the gateway is going"))) })
     }
 }

@@ -1,9 +1,11 @@
 //! What a rollout costs: a split, a shadow, and candidates that fail, hang or are slow, each beside the same model without a rollout, in one run.
 
+mod rollbacks;
+
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use nix::sys::ptrace;
 use nix::sys::wait::{WaitPidFlag, waitpid};
@@ -14,7 +16,7 @@ use sluicegate_loadtests::{Asked, Figure, both, in_phases, in_turn, machine, pub
 use sluicegate_testkit::client::{Client, Request};
 use sluicegate_testkit::folder::Folder;
 use sluicegate_testkit::onnx;
-use sluicegate_testkit::process::{Gateway, repository, wait_for, write_config};
+use sluicegate_testkit::process::{Gateway, repository, wait_for};
 
 // What a machine shared with others takes away lasts for seconds: within a round the sides of a ratio have many short turns.
 const ROUNDS: usize = 8;
@@ -46,68 +48,6 @@ const OWN: &str = ", batching: { execution: threads, instances: 1, queue_timeout
 
 /// The engine that can be made to panic.
 const TRACT: &str = ", engine: tract";
-
-/// Rollbacks that are timed.
-const ROLLBACKS: usize = 30;
-
-/// Microseconds since 1970.
-fn now() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
-}
-
-/// From each decision to the moment at which the last request that the candidate answered was sent, in milliseconds; 0 where none was
-/// sent after it. Four connections ask all the time; the state is in SQLite.
-fn rollbacks(tabular: &[u8]) -> (Figure, u64, u64) {
-    let folder = Folder::default();
-    (1..=2).for_each(|version| folder.publish("m", version, tabular));
-    let config = |round: usize| {
-        let keys = format!("strategy: canary, patience: {}m, steps: [ {{ weight: 50%, pause: true }} ]", round + 1);
-        let path = folder.path().join("state.db");
-        format!(
-            "state: {{ path: {} }}\nmodels: [ {{ name: m, version: 1, rollout: {{ candidate: 2, {keys} }} }} ]\n",
-            path.display()
-        )
-    };
-    let gateway = Gateway::start(&folder, &config(0));
-    let get = |path: &str| gateway.client().get(path).expect("an answer").json();
-    let record = row();
-    let (over, last, answers, lost) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
-    let mut figure = Figure::default();
-    thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                let (mut client, request) = (gateway.client(), Request::post("/models/m/predict", record.clone()));
-                while !over.load(Ordering::Relaxed) {
-                    let sent = now();
-                    let response = client.request(&request).expect("an answer");
-                    answers.fetch_add(1, Ordering::Relaxed);
-                    lost.fetch_add(u64::from(response.status != 200), Ordering::Relaxed);
-                    if response.header("x-model-variant") == Some("candidate") {
-                        last.fetch_max(sent, Ordering::Relaxed);
-                    }
-                }
-            });
-        }
-        for round in 0..ROLLBACKS {
-            write_config(&folder, &config(round));
-            wait_for("the candidate has its half", || {
-                let view = get("/models/m/rollout");
-                (view["phase"] == "paused" && view["share"] == "50%").then_some(())
-            });
-            let before = answers.load(Ordering::Relaxed);
-            wait_for("there is traffic", || (answers.load(Ordering::Relaxed) > before + 200).then_some(()));
-            let command = Request::new("POST", "/models/m/rollout/rollback");
-            assert_eq!(Client::new(gateway.ops()).request(&command).expect("an answer").status, 200);
-            let before = answers.load(Ordering::Relaxed);
-            wait_for("there is more", || (answers.load(Ordering::Relaxed) > before + 200).then_some(()));
-            let events = get("/models/m/events");
-            let decided = events["events"].as_array().and_then(|events| events.last()?["at_ms"].as_u64()).expect("a decision");
-            figure.add(last.load(Ordering::Relaxed).saturating_sub(decided * 1_000) as f64 / 1e3);
-        }
-        over.store(true, Ordering::Relaxed);
-    });
-    (figure, answers.into_inner(), lost.into_inner())
-}
 
 /// A thread that stands still within a run of its model until this is dropped, as one of an engine does that hangs: it takes no processor, gives no
 /// answer and no error, and holds no lock of the gateway's.
@@ -508,8 +448,7 @@ fn main() {
     let after = ticks();
     let stolen = (after.1 - before.1) / (after.0 - before.0);
     assert!(errors == 0 && lost == 0, "{errors} errors and {lost} lost requests: the figures are of something else");
-    let (back, answers, lost) = rollbacks(&tabular);
-    assert!(lost == 0, "{lost} of {answers} requests were lost in rollbacks");
+    let back = rollbacks::measured(&tabular, &row, index);
     let line = |name: &str, pair: &Pair| [vec![name.into()], pair.show(), vec![format!("{} %", pair.ratio.mean(1))]].concat();
     let shadow = line("shadow of all requests", &shadowed);
     let lines = |pairs: &[Pair]| PHASES.iter().zip(pairs).map(|((name, ..), pair)| line(name, pair)).collect::<Vec<_>>();
@@ -530,9 +469,7 @@ fn main() {
          ## What callers see\n\n{CALLERS} callers that wait {} ms between two requests ask the model without a rollout for {} ms and the one with it for as long, over one connection each, {CALLS} times in each \
          round. Latencies in microseconds of those that the split gave to stable, over all rounds; ratios with their standard errors, by the jackknife over rounds; the last column has the median of those \
          that it gave to the candidate. Panics are those of tract, which divides by zero; what hangs is a thread that is stopped in its run. No request was lost.\n\n{}\n\
-         ## Rollbacks\n\n{ROLLBACKS} rollbacks by hand of a candidate that has half of the requests, four connections asking all the time, the state in SQLite: \
-         the last request that the candidate answered was sent {} ms after the decision (median, smallest and largest; a decision's time has whole milliseconds). \
-         {answers} requests, none of them lost.\n",
+         ## Rollbacks\n\n{back}",
         machine(),
         100.0 * stolen,
         table(&["answers/s", "alone", "so", "ratio", "mean of the ratios"], &rates),
@@ -542,7 +479,6 @@ fn main() {
         PAUSE.as_secs_f64() * 1e3,
         CALL.as_millis(),
         table(&["rollout", "without", "with", "ratio", "the candidate's callers, p50"], &seen),
-        back.show(1),
     );
     publish("rollouts", &page);
 }
