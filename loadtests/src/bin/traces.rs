@@ -3,22 +3,26 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use rustix::net::RecvFlags;
 use rustix::time::{ClockId, clock_gettime};
+use sluicegate_loadtests::processors::{self, on};
 use sluicegate_loadtests::{Asked, Figure, in_phases, in_turn, machine, publish, table};
 use sluicegate_testkit::folder::Folder;
 use sluicegate_testkit::process::{Gateway, repository};
 
-const ROUNDS: usize = 14;
+const ROUNDS: usize = 12;
 /// Turns of a tenth of a second that each has in a round.
 const TURNS: usize = 12;
 /// Turns before those, of which nothing is kept.
 const WARM: usize = 5;
 const CONNECTIONS: usize = 16;
+/// Where wrk has a processor of its own: so many that the gateway has always more to do.
+const MORE: usize = 64;
 const MODEL: &str = "breast-cancer";
 
 /// What is measured: a name, and the part of requests that is traced. The first two are alike, to show what chance does.
@@ -40,8 +44,8 @@ function make(phase, asked) return (phase == 2 and asked % 100 < PART) and trace
 const WITHIN: [(u32, Duration, u32); 4] = [
     (0, Duration::from_millis(50), 40),
     (1, Duration::from_millis(50), 40),
-    (0, Duration::from_secs(1), 8),
-    (1, Duration::from_secs(1), 8),
+    (0, Duration::from_secs(1), 4),
+    (1, Duration::from_secs(1), 4),
 ];
 
 fn main() {
@@ -51,7 +55,7 @@ fn main() {
     let config = format!("registries: {{ local: {{ type: directory, path: '{}' }} }}", models.display());
     let mut rates: [Figure; CASES.len()] = Default::default();
     let mut ratios: [Figure; CASES.len()] = Default::default();
-    let mut within: [Figure; WITHIN.len()] = Default::default();
+    let (mut within, mut apart): ([Figure; WITHIN.len()], [Figure; WITHIN.len()]) = Default::default();
     let mut told = [(0.0, 0.0); CASES.len()];
     let mut errors = 0;
     for _ in 0..ROUNDS {
@@ -76,15 +80,23 @@ fn main() {
         // Apart, because what one leaves to be sent runs on into the next one's turn.
         let found = measure(&[0, 4].map(post), TURNS);
         add(&found, found[0], [0, 4].into_iter(), &mut rates, &mut ratios);
-        for ((part, phase, pairs), within) in WITHIN.into_iter().zip(&mut within) {
-            let script = SAID.replace("PART", &part.to_string());
-            let ([quiet, traced], wrong) = in_phases(&post(3), &script, phase, pairs, CONNECTIONS, gateways[0].1.path());
-            errors += wrong;
-            within.add(100.0 * traced / quiet);
-        }
+        errors += ask_in_phases(&post(3), CONNECTIONS, gateways[0].1.path(), &mut within);
         for (told, (gateway, _)) in told.iter_mut().zip(&gateways) {
             let spans = |outcome| gateway.metric("sluicegate_trace_spans_total", &[("outcome", outcome)]);
             *told = (told.0 + spans("sent"), told.1 + spans("dropped"));
+        }
+        drop(gateways);
+        if let [rest @ .., last] = &processors::all()[..]
+            && !rest.is_empty()
+        {
+            // The receiver is beside wrk, as one that is elsewhere would be.
+            let endpoint = on(&[*last], || format!("http://{}", receive(&received)));
+            let (gateway, scratch) = on(rest, || start(Some("0"), &endpoint, &config));
+            let asked = Asked::post(format!("http://{}/models/{MODEL}/predict", gateway.http()), &body);
+            errors += on(&[*last], || {
+                let warm = in_phases(&asked, &SAID.replace("PART", "1"), WITHIN[0].1, 10, MORE, scratch.path()).1;
+                warm + ask_in_phases(&asked, MORE, scratch.path(), &mut apart)
+            });
         }
     }
     let row = |case: usize| {
@@ -93,8 +105,8 @@ fn main() {
     };
     let within: Vec<_> = WITHIN
         .iter()
-        .zip(&within)
-        .map(|((part, phase, _), figure)| vec![format!("{part} %"), format!("{phase:?}"), figure.mean(2)])
+        .zip(within.iter().zip(&apart))
+        .map(|((part, phase, _), (shared, apart))| vec![format!("{part} %"), format!("{phase:?}"), shared.mean(2), apart.mean(2)])
         .collect();
     let sum = |count: &AtomicU64| count.load(Relaxed) as f64;
     let messages = sum(&received.messages);
@@ -104,16 +116,29 @@ fn main() {
          with the quartiles, those of the ratios too, which are to the mean of those of the same round that name no receiver. `{MODEL}`: 30 named numbers as JSON, \
          gradient boosting. The receiver of traces is in the process of the measurement, at the lowest priority, and has the system throw away what it gets: one that reads it is elsewhere.\n\n{}\n\
          Two gateways of one kind differ by some percent for as long as they live, which is more than 1 % of traces costs. So the same with one gateway and one wrk, which has \
-         a part of its requests traced, by what it says in `traceparent`, for a phase, and none for the next one; means with their standard errors:\n\n{}\n\
+         a part of its requests traced, by what it says in `traceparent`, for a phase, and none for the next one; answers a second in percent of those in the phases between, means with their standard \
+         errors. Once on all processors together, and once with wrk and the receiver on one and the gateway on the rest, {MORE} connections: what traces take of the gateway.\n\n{}\n\
          Errors: {errors}. The receiver was sent {messages:.0} messages of {kib:.0} KiB each, and took {micros:.0} microseconds of a processor for each. Dropped are spans for which the queue of 2,048 had no room: a thread that gets no processor sends none.\n",
         machine(),
         table(
             &["traced", "answers/s", "% of those without", "mean", "spans sent / dropped"],
             &(0..CASES.len()).map(row).collect::<Vec<_>>()
         ),
-        table(&["traced in every other phase", "of", "answers/s, % of those in the phases between"], &within),
+        table(&["traced in every other phase", "of", "all together", "apart"], &within),
     );
     publish("traces", &page);
+}
+
+/// Asks one gateway in all the phases of [`WITHIN`]. Returns how many errors there were.
+fn ask_in_phases(asked: &Asked, connections: usize, scratch: &Path, within: &mut [Figure]) -> u64 {
+    let mut errors = 0;
+    for ((part, phase, pairs), figure) in WITHIN.into_iter().zip(within) {
+        let script = SAID.replace("PART", &part.to_string());
+        let ([quiet, traced], wrong) = in_phases(asked, &script, phase, pairs, connections, scratch);
+        errors += wrong;
+        figure.add(100.0 * traced / quiet);
+    }
+    errors
 }
 
 /// Adds a round's rates and what they are beside the quiet one, in percent, each at its place.
