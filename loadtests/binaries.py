@@ -2,8 +2,9 @@
 
     python3 loadtests/binaries.py OLD NEW [--write]
 
-For a change of the way that every request takes: build before it, copy the program, build after it. In each round each of them is started
-anew, in an order by chance, once on all processors together with wrk, and once on all but the last one, which wrk has for itself.
+For a change of the way that every request takes: build before it, copy the program, build after it. (A worktree of the older commit needs a
+target directory of its own: cargo would take what it builds there for the newer one's.) In each round each of them is started anew, in an
+order by chance, once on all processors together with wrk, and once on all but the last one, which wrk has for itself.
 """
 
 import argparse
