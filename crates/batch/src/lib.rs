@@ -2,8 +2,8 @@
 //!
 //! In reading order: [`policy`] (pure: who runs next, together with whom), [`queue`] (what waits, and who is idle),
 //! [`stack`] (join rows, cut them apart), [`pad`] (rows of different sizes), `worker` (who runs a batch: the caller's thread or
-//! the model's own), `turn` (pure: whether the caller's thread reads others first), [`journal`] (the last batches, and why each
-//! left), [`ticket`] (the caller's end). To change who is in a batch, change `policy.rs` and nothing else.
+//! the model's own), `turn` (whether the caller's thread reads others first, and whose runs follow each other), [`journal`]
+//! (the last batches, and why each left), [`ticket`] (the caller's end). To change who is in a batch, change `policy.rs` and nothing else.
 //!
 //! Batching is work-conserving: an idle instance takes what waits at once. A batch forms because instances are busy, or because
 //! one thread read several requests in one turn.

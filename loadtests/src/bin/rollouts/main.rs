@@ -23,7 +23,7 @@ const ROUNDS: usize = 8;
 const CONNECTIONS: usize = 16;
 /// Where wrk has a processor of its own: so many that the gateway has always more to do.
 const MORE: usize = 64;
-/// The first ones of those that are asked in phases have a run for each request. A gateway of one thread has no others.
+/// The first ones of those that are asked in phases, which have a run for each request: those are asked apart, too.
 const SINGLE: usize = 4;
 /// How long a wrk asks a model before it asks the other one, and how often in a round.
 const PHASE: Duration = Duration::from_millis(50);
